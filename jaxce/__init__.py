@@ -1,3 +1,4 @@
 """Cross-entropy for JAX: exact losses, their closed-form gradients, and heads for any number of classes."""
 
 from jaxce.losses import *  # noqa: F403
+from jaxce.losses import __all__ as __all__

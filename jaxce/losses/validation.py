@@ -1,0 +1,150 @@
+"""What every loss checks before it computes: dtypes, shapes and ranges, each with a sentence for the caller."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """The numbers of `value`, or None inside a trace (jit, vmap, grad), where there are none to look at."""
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def as_array(value: ArrayLike) -> Array:
+    """`value` as a JAX array; what is one already is passed on, which costs a tenth of jnp.asarray."""
+    return value if isinstance(value, jax.Array) else jnp.asarray(value)
+
+
+def as_floating(name: str, value: ArrayLike) -> Array:
+    """`value` as a JAX array; TypeError unless it holds floating-point numbers."""
+    array = as_array(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating-point, but has dtype {array.dtype}: use {name}.astype(float)")
+    return array
+
+
+def as_real(name: str, value: ArrayLike) -> Array:
+    """`value` as a JAX array; TypeError unless it holds floating-point numbers, integers or booleans."""
+    array = as_array(value)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be real, but has dtype {array.dtype}")
+    return array
+
+
+def as_integer_labels(labels: ArrayLike, num_classes: int, ignore_index: ArrayLike | None = None) -> Array:
+    """`labels` as a JAX array; ValueError for one that names no class, where its value can be seen."""
+    dtype = labels.dtype if isinstance(labels, jax.Array) else np.asarray(labels).dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(
+            f"labels must be integers, but has dtype {dtype}: use labels.argmax(-1) if they are one-hot, "
+            "labels.astype(int) if they are class numbers"
+        )
+    values = concrete(labels)
+    if values is not None and values.size and (values.min() < 0 or values.max() >= num_classes):
+        wrong = (values < 0) | (values >= num_classes)
+        hint = "ignore_index leaves examples out"
+        if ignore_index is not None:
+            ignored = concrete(ignore_index)
+            if ignored is None:  # traced: which labels it leaves out shows only when the program runs
+                return as_array(labels)
+            wrong &= values != ignored
+            hint = f"only ignore_index = {ignored} may lie outside"
+        if wrong.any():
+            raise ValueError(
+                f"labels holds {values[wrong][0]}, but there are {num_classes} classes: "
+                f"labels must lie in [0, {num_classes}); {hint}"
+            )
+    return as_array(labels)
+
+
+def as_hyperparameter(
+    name: str, value: ArrayLike, *, low: float = 0.0, high: float = math.inf, neutral: float | None = None
+) -> ArrayLike | None:
+    """A scalar option, checked against [low, high]; None for the neutral number, with which it does nothing."""
+    if np.shape(value) != ():
+        raise ValueError(f"{name} must be one number, but has shape {np.shape(value)}")
+    number = concrete(value)
+    if number is None:
+        return value
+    if not low <= number <= high:  # NaN fails too
+        limit = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"at or above {low:g}"
+        raise ValueError(f"{name} is {number}, but must lie {limit}")
+    return None if number == neutral else value
+
+
+def as_weights(name: str, weights: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
+    """Finite, non-negative weights of just this shape."""
+    array = as_real(name, weights)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, but must have {shape}: {meaning}")
+    numbers = concrete(array)
+    if numbers is not None and not (np.isfinite(numbers).all() and (numbers >= 0).all()):
+        raise ValueError(
+            f"{name} must be finite and not negative, but holds {numbers.min()} to {numbers.max()}"
+        )
+    return array
+
+
+def check_same_shape(name: str, array: Array, other: str, shape: Sequence[int]) -> None:
+    """ValueError unless `array` has just this shape, that of `other`: nothing broadcasts by accident."""
+    if array.shape != tuple(shape):
+        raise ValueError(
+            f"{name} has shape {array.shape} but {other} {tuple(shape)}: {fix(name, array.shape, shape)}"
+        )
+
+
+def check_integer_labels_shape(labels: Array, logits: Array, axes: tuple[int, ...]) -> None:
+    """ValueError unless integer labels have the shape of the logits without their class axes."""
+    wanted = tuple(n for a, n in enumerate(logits.shape) if a not in axes)
+    if labels.shape != wanted:
+        if labels.shape == logits.shape:
+            advice = "use labels.argmax(-1), or the loss that takes distributions"
+        else:
+            advice = fix("labels", labels.shape, wanted)
+        raise ValueError(
+            f"labels has shape {labels.shape} but logits {logits.shape} with classes along axis "
+            f"{axes if len(axes) > 1 else axes[0]}, which takes labels of shape {wanted}: {advice}"
+        )
+
+
+def fix(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str:
+    """The likely way from one shape to the other, as advice."""
+    shape, wanted = tuple(shape), tuple(wanted)
+    if math.prod(shape) == math.prod(wanted):
+        return f"use {name}.reshape{wanted}"
+    if len(shape) <= len(wanted) and all(a in (1, b) for a, b in zip(shape[::-1], wanted[::-1], strict=False)):
+        return f"if you mean to repeat it, use jnp.broadcast_to({name}, {wanted})"
+    return f"{name} must have shape {wanted}"
+
+
+def split_where(where: ArrayLike, logits: Array, axes: tuple[int, ...]) -> tuple[Array | None, Array | None]:
+    """A mask as (examples [*batch] or None, classes [logits' shape] or None), by its shape."""
+    mask = as_array(where)
+    if mask.dtype != bool:
+        raise TypeError(f"where must be boolean, but has dtype {mask.dtype}: compare it, as in where > 0")
+    batch = tuple(n for a, n in enumerate(logits.shape) if a not in axes)
+    if mask.shape == batch:
+        return mask, None
+    if mask.ndim != logits.ndim or any(a not in (1, b) for a, b in zip(mask.shape, logits.shape, strict=True)):
+        raise ValueError(
+            f"where has shape {mask.shape} but logits {logits.shape}: give {batch} to mask examples or "
+            f"{logits.shape} to mask classes, of which either may have length 1 to repeat"
+        )
+    if all(mask.shape[a] == 1 for a in axes):
+        return jnp.broadcast_to(mask.squeeze(axes), batch), None
+    return None, jnp.broadcast_to(mask, logits.shape)
+
+
+def normalize_axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+    """`axis` as a tuple of different axes in [0, ndim)."""
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    if not axes or any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) < len(axes):
+        raise ValueError(
+            f"axis is {axis}, but logits has {ndim} axes: give different ones in [{-ndim}, {ndim})"
+        )
+    return tuple(a % ndim for a in axes)
