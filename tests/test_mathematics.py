@@ -13,8 +13,8 @@ from sklearn.metrics import log_loss
 import jaxce
 
 ANIMALS = jnp.array([2, 1, 0])  # the true classes
-MODEL_1 = jnp.array([[0.3, 0.3, 0.4], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]])
-MODEL_2 = jnp.array([[0.1, 0.2, 0.7], [0.1, 0.7, 0.2], [0.3, 0.4, 0.3]])
+MODEL_1 = np.array([[0.3, 0.3, 0.4], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]])
+MODEL_2 = np.array([[0.1, 0.2, 0.7], [0.1, 0.7, 0.2], [0.3, 0.4, 0.3]])
 
 
 def integer_loss(probs, labels):
@@ -186,7 +186,7 @@ def test_worked_cross_entropies_of_the_three_animals(model, losses, mean):
     ours = integer_loss(model, ANIMALS)
     assert_allclose(ours, losses, atol=5e-5)
     assert_allclose(ours.mean(), mean, atol=1e-4)
-    assert_allclose(log_loss(ANIMALS, np.asarray(model, np.float64)), ours.mean(), rtol=1e-6)
+    assert_allclose(log_loss(ANIMALS, model), ours.mean(), rtol=1e-6)
     assert_allclose(jaxce.softmax_cross_entropy(jnp.log(model), jax.nn.one_hot(ANIMALS, 3)), ours, rtol=1e-6)
 
 
