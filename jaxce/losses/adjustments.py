@@ -1,6 +1,7 @@
 """What stands around a loss: labels smoothed before it, logits capped before it, its mean after it."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -41,15 +42,10 @@ def smooth_labels(
     [0.25 0.75 0.  ]
     """
     labels = validation.as_real("labels", labels)
-    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.float32))
-    alpha = validation.as_hyperparameter("alpha", alpha, high=1.0)  # type: ignore[assignment]
+    share = validation.as_hyperparameter("alpha", alpha, high=1.0)
     axes = validation.normalize_axes(axis, labels.ndim, "labels")
     keep, classes = (None, None) if where is None else validation.split_where(where, labels, axes, "labels")
-    allowed = jnp.ones(labels.shape, bool) if classes is None else classes
-    if keep is not None:
-        allowed &= jnp.expand_dims(keep, axes)
-    count = jnp.maximum(allowed.sum(axes, keepdims=True, dtype=labels.dtype), 1)
-    return jnp.where(allowed, (1 - alpha) * labels + alpha / count, 0)
+    return _smoothed(axes, labels, share, keep, classes)
 
 
 def soft_cap(logits: Float[ArrayLike, "*shape"], cap: ArrayLike) -> Float[Array, "*shape"]:
@@ -121,6 +117,18 @@ def weighted_mean_grad(
     losses, weights = _mean_arguments(losses, weights)
     total = weights.sum()
     return (weights / jnp.where(total == 0, 1, total)).astype(losses.dtype)
+
+
+@partial(jax.jit, static_argnums=0)
+def _smoothed(
+    axes: tuple[int, ...], labels: Array, alpha: Any, keep: Array | None, classes: Array | None
+) -> Array:
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.float32))
+    allowed = jnp.ones(labels.shape, bool) if classes is None else classes
+    if keep is not None:
+        allowed &= jnp.expand_dims(keep, axes)
+    count = jnp.maximum(allowed.sum(axes, keepdims=True, dtype=labels.dtype), 1)
+    return jnp.where(allowed, (1 - alpha) * labels + alpha / count, 0)
 
 
 def _soft_cap_and_grad(z: Array, cap: Array) -> tuple[Array, Array]:
