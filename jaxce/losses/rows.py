@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from jaxce.losses.closed_form import ValueAndGrad
-from jaxce.losses.numerics import is_class, sum_except
+from jaxce.losses.numerics import sum_except
 
 
 def to_rows(array: Array, axes: tuple[int, ...]) -> Array:
@@ -67,7 +67,7 @@ def label_softmax(
     log_total = jnp.where(label_logit == largest, jnp.log1p(above_one), jnp.log(total))
     nll = jnp.where(left_out, 0, (shift - label_logit) + log_total)
     probs = exps / total[..., None]
-    is_label = is_class(labels, num_classes)
+    is_label = jax.nn.one_hot(labels, num_classes, dtype=bool)
     grad = jnp.where(is_label, -(rest / total)[..., None], probs)
     return LabelSoftmax(
         probs=probs,

@@ -168,7 +168,7 @@ def asymmetric_loss_grad(
 def _binary_and_grad(z: Array, y: Array, pos_weight: Array | None, smoothing: Any) -> tuple[Array, Array]:
     if smoothing is not None:
         y = (1 - smoothing) * y + smoothing / 2
-    positive = y if pos_weight is None else pos_weight * y
+    positive = y if pos_weight is None else jnp.broadcast_to(pos_weight, y.shape) * y
     log_p, log_not_p = _log_probs(z, y)
     value = -positive * log_p - (1 - y) * log_not_p
     # σ(z) − y cancels where the prediction is right; this form does not

@@ -249,7 +249,7 @@ def _distribution_loss_and_grad(
     if smoothing is not None:
         q = (1 - smoothing) * q + smoothing * _share_of_each(z)
     if weights is not None:
-        q = q * weights
+        q *= jnp.broadcast_to(weights, q.shape)
     value, grad = _cross_entropy_and_grad(p, z, q)
     if z_loss is not None:
         value += z_loss * p.lse**2
@@ -272,7 +272,9 @@ def _label_loss_and_grad(
         weight = jnp.take(weights, labels, mode="clip")
         value, grad = weight * value, weight[..., None] * grad
     if smoothing is not None:
-        share = _share_of_each(z) if weights is None else weights * _share_of_each(z)
+        share = _share_of_each(z)
+        if weights is not None:
+            share *= jnp.broadcast_to(weights, z.shape)
         nll = jnp.where(share > 0, (p.shift[..., None] - z) + p.log_total[..., None], 0)
         value = (1 - smoothing) * value + smoothing * (share * nll).sum(-1)
         grad = (1 - smoothing) * grad + smoothing * (share.sum(-1, keepdims=True) * p.probs - share)

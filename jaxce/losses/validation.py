@@ -77,6 +77,16 @@ def as_hyperparameter(
     return None if number == neutral else value
 
 
+def as_positive(name: str, value: ArrayLike) -> ArrayLike:
+    """A scalar option that must be positive and finite."""
+    if np.shape(value) != ():
+        raise ValueError(f"{name} must be one number, but has shape {np.shape(value)}")
+    number = concrete(value)
+    if number is not None and not 0 < number < math.inf:
+        raise ValueError(f"{name} is {number}, but must be positive and finite")
+    return value
+
+
 def as_weights(name: str, weights: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
     """Finite, non-negative weights of just this shape."""
     array = as_real(name, weights)
@@ -90,6 +100,13 @@ def as_weights(name: str, weights: ArrayLike, shape: tuple[int, ...], meaning: s
     return array
 
 
+def check_range(name: str, array: Array, low: float, high: float, advice: str) -> None:
+    """ValueError where the numbers can be seen and leave [low, high]; NaN is left to show in the result."""
+    numbers = concrete(array)
+    if numbers is not None and numbers.size and (numbers.min() < low or numbers.max() > high):
+        raise ValueError(f"{name} ranges from {numbers.min()} to {numbers.max()}: {advice}")
+
+
 def check_same_shape(name: str, array: Array, other: str, shape: Sequence[int]) -> None:
     """ValueError unless `array` has just this shape, that of `other`: nothing broadcasts by accident."""
     if array.shape != tuple(shape):
@@ -98,7 +115,9 @@ def check_same_shape(name: str, array: Array, other: str, shape: Sequence[int]) 
         )
 
 
-def check_integer_labels_shape(labels: Array, logits: Array, axes: tuple[int, ...]) -> None:
+def check_integer_labels_shape(
+    labels: Array, logits: Array, axes: tuple[int, ...], name: str = "logits"
+) -> None:
     """ValueError unless integer labels have the shape of the logits without their class axes."""
     wanted = tuple(n for a, n in enumerate(logits.shape) if a not in axes)
     if labels.shape != wanted:
@@ -107,7 +126,7 @@ def check_integer_labels_shape(labels: Array, logits: Array, axes: tuple[int, ..
         else:
             advice = fix("labels", labels.shape, wanted)
         raise ValueError(
-            f"labels has shape {labels.shape} but logits {logits.shape} with classes along axis "
+            f"labels has shape {labels.shape} but {name} {logits.shape} with classes along axis "
             f"{axes if len(axes) > 1 else axes[0]}, which takes labels of shape {wanted}: {advice}"
         )
 
@@ -122,7 +141,9 @@ def fix(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str:
     return f"{name} must have shape {wanted}"
 
 
-def split_where(where: ArrayLike, logits: Array, axes: tuple[int, ...]) -> tuple[Array | None, Array | None]:
+def split_where(
+    where: ArrayLike, logits: Array, axes: tuple[int, ...], name: str = "logits"
+) -> tuple[Array | None, Array | None]:
     """A mask as (examples [*batch] or None, classes [logits' shape] or None), by its shape."""
     mask = as_array(where)
     if mask.dtype != bool:
@@ -132,7 +153,7 @@ def split_where(where: ArrayLike, logits: Array, axes: tuple[int, ...]) -> tuple
         return mask, None
     if mask.ndim != logits.ndim or any(a not in (1, b) for a, b in zip(mask.shape, logits.shape, strict=True)):
         raise ValueError(
-            f"where has shape {mask.shape} but logits {logits.shape}: give {batch} to mask examples or "
+            f"where has shape {mask.shape} but {name} {logits.shape}: give {batch} to mask examples or "
             f"{logits.shape} to mask classes, of which either may have length 1 to repeat"
         )
     if all(mask.shape[a] == 1 for a in axes):
@@ -140,11 +161,11 @@ def split_where(where: ArrayLike, logits: Array, axes: tuple[int, ...]) -> tuple
     return None, jnp.broadcast_to(mask, logits.shape)
 
 
-def normalize_axes(axis: int | Sequence[int], ndim: int) -> tuple[int, ...]:
+def normalize_axes(axis: int | Sequence[int], ndim: int, name: str = "logits") -> tuple[int, ...]:
     """`axis` as a tuple of different axes in [0, ndim)."""
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     if not axes or any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) < len(axes):
         raise ValueError(
-            f"axis is {axis}, but logits has {ndim} axes: give different ones in [{-ndim}, {ndim})"
+            f"axis is {axis}, but {name} has {ndim} axes: give different ones in [{-ndim}, {ndim})"
         )
     return tuple(a % ndim for a in axes)
