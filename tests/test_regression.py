@@ -132,6 +132,8 @@ def high_precision_brier(z, y):
         ([1e4, 1e4 - 5, 1e4 - 5.01], 1),
         ([5, -3, 2, 1.9999], 0),
         ([2, 1, 0, -1, -2], 4),
+        ([1e4, -1e4, 0], 0),
+        ([1e4, -1e4, 0], 1),
     ],
 )
 def test_brier_score_and_gradient_are_exact_in_float32(z, y):

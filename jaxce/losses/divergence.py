@@ -27,7 +27,7 @@ def cross_entropy(
 
     Returns:
         One loss per example, not reduced, float32 or float64. A class with q_j = 0 costs nothing, whatever
-        p_j; one with q_j > 0 and p_j = 0 costs inf.
+        p_j; one with q_j > 0 costs inf at p_j = 0, for which XLA also takes what is below the normal numbers.
 
     Raises:
         ValueError: Shapes that do not fit, probs outside [0, 1], negative targets.

@@ -230,6 +230,8 @@ def sphereface(
     """Multiplicative angular margin, A-Softmax: s·ψ(θ) for the true class, s·cos θ for the others.
 
     ψ(θ) = (−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m] continues cos(mθ) so that it falls from 1 to 1 − 2m.
+    It is flat at every kπ/m, for even m also at π/2, near which untrained features lie: blend it in over the
+    first steps, as in (1 − t)·scale·cosines + t·sphereface(…).
 
     Args:
         cosines: Cosines of the angles θ, as of normalized_cosines. Where the true class's exceeds ±1 it counts
@@ -342,21 +344,19 @@ def _sphereface(margin: int) -> Callable[..., Array]:
 
 
 def of_label(rows: Array, labels: Array) -> Array:
-    """The label's entry of each row, NaN where the label is no class."""
-    # take_along_axis counts negative indices from the end, and a label −1 is no last class
-    at_label = jnp.where(labels < 0, rows.shape[-1], labels)[..., None]
-    return jnp.take_along_axis(rows, at_label, -1, mode="fill", fill_value=jnp.nan)[..., 0]
+    """The label's entry of each row, and any where the label is no class."""
+    return jnp.take_along_axis(rows, labels[..., None], -1, mode="clip")[..., 0]
 
 
 def with_target(c: Array, labels: Array, scale: Any, target: Array, slope: Array) -> tuple[Array, Array]:
     """Rows of `c`, of slope 1, but for the label's entry; all times scale; NaN where the label is no class."""
     is_target = jax.nn.one_hot(labels, c.shape[-1], dtype=bool)
-    logits = jnp.where(is_target, target[..., None], c)
-    slopes = jnp.where(is_target, slope[..., None], 1)
-    if scale is not None:
-        logits, slopes = scale * logits, scale * slopes
-    is_class = ((labels >= 0) & (labels < c.shape[-1]))[..., None]
-    return jnp.where(is_class, logits, jnp.nan), jnp.where(is_class, slopes, jnp.nan)
+    is_class = (labels >= 0) & (labels < c.shape[-1])
+    # a factor and not a choice of NaN, so that the derivative is NaN too
+    factor = jnp.where(is_class, 1 if scale is None else scale, jnp.nan)[..., None]
+    return factor * jnp.where(is_target, target[..., None], c), factor * jnp.where(
+        is_target, slope[..., None], 1
+    )
 
 
 @partial(jax.jit, static_argnums=0)

@@ -146,7 +146,7 @@ def _brier_and_grad(z: Array, labels: Array) -> tuple[Array, Array]:
     # Of another class, r_j − Σ_k r_k p_k = p_y (1 − p_y + p_j) + Σ_{k≠y} p_k (p_j − p_k), where nearly equal
     # classes cancel. Their gaps to the largest of them, by expm1, keep what p_j − p_k loses.
     top = jnp.where(p.is_label, -jnp.inf, z).max(-1, keepdims=True)
-    below = jnp.where(top == -jnp.inf, 0, z - top)
+    below = jnp.where(p.is_label | (top == -jnp.inf), 0, z - top)
     gap = -jnp.expm1(below) * jnp.where(p.is_label, 0, p.probs).max(-1, keepdims=True)
     others, label_prob = p.others[..., None], jnp.where(p.is_label, p.probs, 0).sum(-1, keepdims=True)
     spread = sum_except(p.probs * gap, labels)[..., None] - gap * others
