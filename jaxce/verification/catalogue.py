@@ -89,13 +89,21 @@ def against_truth(loss: Loss, case: Mapping[str, Any], points: Points, tally: Ta
     for n, (name, example) in enumerate(zip(names, everything, strict=True)):
         at = found.at(n)
         true = truth(example, smallest_value(dtype))
-        if loss.inputs == "features":  # whose axes mean nothing: of a gradient only its length does
-            lengths = [max(abs(entry) for entry in row) for row in true.jacobian]
-            true = dataclasses.replace(true, parts_of_entry=lambda k, i, lengths=lengths: lengths[k])
+        if loss.inputs == "features":
+            true = along_the_whole(true)
         # the hard cases that the specification names are measured by relative error and nothing else
         compare(at, true, example, dtype, tally, extreme=name != "any", strict=name == "hard" and not case)
         if sums_to_zero:
             row_sum(at.closed, true, example, dtype, tally)
+
+
+def along_the_whole(true: Truth) -> Truth:
+    """The truth, with entries as parts of their gradient: the axes of features mean nothing, directions do."""
+
+    def parts_of_entry(k: int, i: int) -> Number:
+        return max(*(abs(entry) for entry in true.jacobian[k]), true.parts_of_entry(k, i))
+
+    return dataclasses.replace(true, parts_of_entry=parts_of_entry)
 
 
 def examples(loss: Loss, case: Mapping[str, Any], inputs: np.ndarray, labels: np.ndarray) -> Iterator[Example]:

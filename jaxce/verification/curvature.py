@@ -56,6 +56,8 @@ def convexity(loss: Loss, rng: np.random.Generator, tally: Tally) -> None:
     if loss.inputs == "logits":
         rows = np.concatenate([rows, 3 * rows, rows / 10, np.zeros((1, 3))])
     x, y = samples.with_labels(loss, rows, rng, np.float64)
+    if loss.labels == "distribution":
+        y /= y.sum(-1, keepdims=True)
     value, _ = samples.functions(loss, {})
     hessian = hessians(value, x, y, samples.by_rows(loss))
     if samples.by_rows(loss):
@@ -64,7 +66,7 @@ def convexity(loss: Loss, rng: np.random.Generator, tally: Tally) -> None:
         x, y, smallest = x.ravel(), y.ravel(), hessian.ravel()
     worst = int(np.argmin(np.nan_to_num(smallest, nan=-np.inf)))
     relative = float(smallest[worst]) / max(float(np.abs(hessian).max()), 1e-300)
-    point = Example(loss.definition, x[worst], (y[worst],), {})
+    point = Example(loss.definition, x[worst], samples.arguments(loss, x[worst], y[worst])[1:], {})
     what = f"{point}: the Hessian has eigenvalue {smallest[worst]:.6g}"
     if loss.convex:
         tally.add("convexity", max(-relative, 0.0) if relative == relative else math.inf, CONVEX, lambda: what)

@@ -77,19 +77,31 @@ class Exact:
         self.num_values = len(values)
         return [self.m.nan if isinstance(v, self.m.mpc) else self.m.mpf(v) for v in values]
 
-    def derivative(self, i: int, numbers: Sequence[Number], here: list[Number] | None = None) -> list[Number]:
-        """∂ values / ∂ number i, by a central difference of a step so small that it is exact to many digits.
-
-        Given the values `here`: NaN at a kink or jump, where the slopes to both sides are not one.
-        """
-        step = self.step * (abs(numbers[i]) or 1)
-        ahead, behind = (self.at([*numbers[:i], numbers[i] + s, *numbers[i + 1 :]]) for s in (step, -step))
-        slopes = [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
-        for k, value in enumerate(here or ()):
-            left, right = (value - behind[k]) / step, (ahead[k] - value) / step
-            if abs(right - left) > 1e-10 * max(abs(left), abs(right), 1e-10):
-                slopes[k] = self.m.nan
+    def gradient(self, i: int, values: list[Number]) -> list[Number]:
+        """∂ values / ∂ input i; NaN at a kink or jump, where the slopes to both sides are not one."""
+        step = self.step * (abs(self.numbers[i]) or 1)
+        ahead, behind = self._moved(i, self.numbers, step), self._moved(i, self.numbers, -step)
+        slopes = []
+        for here, after, before in zip(values, ahead, behind, strict=True):
+            right, left = (after - here) / step, (here - before) / step
+            kink = abs(right - left) > 1e-10 * max(abs(left), abs(right), 1e-10)
+            slopes.append(self.m.nan if kink else (after - before) / (2 * step))
+        if any(abs(slope) < 1e-25 for slope in slopes):  # small in truth, or only because the step is?
+            smaller = self.derivative(i, self.numbers, step / 2)
+            slopes = [
+                self.m.mpf(0) if abs(a - b) > 1e-10 * abs(a) and abs(a) < 1e-25 else a
+                for a, b in zip(slopes, smaller, strict=True)
+            ]
         return slopes
+
+    def derivative(self, i: int, numbers: Sequence[Number], step: Number = None) -> list[Number]:
+        """∂ values / ∂ number i, by a central difference of a step so small that it is exact to many digits."""
+        step = step or self.step * (abs(numbers[i]) or 1)
+        ahead, behind = self._moved(i, numbers, step), self._moved(i, numbers, -step)
+        return [(a - b) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+
+    def _moved(self, i: int, numbers: Sequence[Number], by: Number) -> list[Number]:
+        return self.at([*numbers[:i], numbers[i] + by, *numbers[i + 1 :]])
 
     def parts(self, quantity: Callable[[Sequence[Number]], Number]) -> Number:
         """How large the parts are that a quantity is made up of: Σ |u ∂quantity/∂u| over labels and options u.
@@ -108,11 +120,11 @@ class Exact:
                 return quantity([*self.numbers[:k], u * by, *self.numbers[k + 1 :]])
 
             part = abs(scaled(1 + self.step) - scaled(1 - self.step)) / (2 * self.step)
-            if k < self.num_inputs:
-                part /= 20
-            elif k >= self.options_start and abs(scaled(2) - 2 * here + scaled(0)) > part / 10**9:  # no factor
-                part /= 20
-            total += part
+            factor = (
+                self.num_inputs <= k < self.options_start
+                or abs(scaled(2) - 2 * here + scaled(0)) < part / 10**9
+            )
+            total += part if factor else part / 20
         return total
 
 
@@ -150,7 +162,7 @@ def _finite_truth(example: Example, smallest: float) -> Truth:
     for digits in (140, 680, 9000) if far_apart else (140, 680):
         exact = Exact(example, digits)
         values = exact.at(exact.numbers)
-        columns = [exact.derivative(i, exact.numbers, values) for i in range(exact.num_inputs)]
+        columns = [exact.gradient(i, values) for i in range(exact.num_inputs)]
         numbers = [*values, *(entry for column in columns for entry in column)]
         if known and _agree(known, numbers, smallest):
             break

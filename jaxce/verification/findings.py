@@ -57,7 +57,7 @@ class Tally:
 
 def value_limit(dtype: Any) -> float:
     """The largest relative error of a loss: half precision is computed in float32, so its limit is the same."""
-    return 1e-13 if dtype == jnp.float64 else 1e-5
+    return 1e-13 if jnp.dtype(dtype) == jnp.float64 else 1e-5
 
 
 def gradient_limit(dtype: Any) -> float:

@@ -55,7 +55,7 @@ def print_table(found: Sequence[Finding], seconds: float) -> None:
     if counter_examples:
         console.print("\n[bold]Not convex")
         for each in counter_examples:
-            console.print(f"  {each.loss}: {escape(each.where)}")
+            console.print(f"  {each.loss}: {escape(each.where.removeprefix('not convex '))}")
     short = [each for each in found if not each.ok]
     if short:
         console.print("\n[bold red]Falls short")
@@ -93,5 +93,5 @@ def as_json(found: Sequence[Finding], seconds: float) -> dict[str, Any]:
 def _cell(finding: Finding | None) -> str:
     if finding is None:
         return f"[dim]{'–':>10}[/]"
-    shown = f"{finding.error:.1e}" if finding.error else "0"
+    shown = f"{finding.error:.1e}" if finding.error > 1e-30 else "0"
     return f"[{'green' if finding.ok else 'bold red'}]{shown:>10}[/]"
