@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -51,13 +52,17 @@ def verify_setting(loss: Loss, case: Mapping[str, Any], dtype: str, *, thorough:
     rng = np.random.default_rng(zlib.crc32(loss.name.encode()))
     setting = ", ".join(f"{name}={value}" for name, value in case.items())
     tally = Tally(loss.name, setting, dtype)
-    for num_classes in samples.class_counts(case, few_and_many=thorough and not case and dtype in WIDE):
-        points = _points(loss, num_classes, jnp.dtype(dtype), rng, thorough=thorough)
-        against_truth(loss, case, points, tally)
-    if dtype == "float64":
-        differences(loss, case, rng, tally)
-        if not case and loss.convex is not None:
-            convexity(loss, rng, tally)
+    try:
+        for num_classes in samples.class_counts(case, few_and_many=thorough and not case and dtype in WIDE):
+            points = _points(loss, num_classes, jnp.dtype(dtype), rng, thorough=thorough)
+            against_truth(loss, case, points, tally)
+        if dtype == "float64":
+            differences(loss, case, rng, tally)
+            if not case and loss.convex is not None:
+                convexity(loss, rng, tally)
+    except Exception as problem:  # whatever a loss raises where it should not is what is wrong with it
+        message = f"{type(problem).__name__}: {problem}"
+        tally.add("runs", math.inf, 1.0, lambda: message)
     return list(tally.worst.values())
 
 
@@ -121,7 +126,8 @@ def examples(loss: Loss, case: Mapping[str, Any], inputs: np.ndarray, labels: np
     if samples.by_rows(loss):
         for row, label in zip(inputs, labels, strict=True):
             rest = samples.arguments(loss, row, label)[1:]
-            yield Example(loss.definition, row, rest, options, rounded=loss.returns == "logits")
+            origin = float(row.max()) if loss.inputs == "logits" else 0.0
+            yield Example(loss.definition, row, rest, options, origin)
         return
     for i, (component, label) in enumerate(zip(inputs.ravel(), labels.ravel(), strict=True)):
         # an option with one number per class holds one number for a component

@@ -17,14 +17,15 @@ Number = Any  # mpmath's mpf, which has no types
 class Example:
     """What goes into a definition: a row of inputs or one component, the arguments that follow, the options.
 
-    Inputs are exact, as logits are taken to be, or `rounded` from what they stand for, as cosines always are.
+    An input is known to an ulp of its distance from `origin`: for rows of logits, which mean the same when
+    they are all shifted, the largest of them.
     """
 
     definition: Callable[..., Any]
     inputs: np.ndarray
     rest: tuple[Any, ...]
     options: Mapping[str, Any]
-    rounded: bool = False
+    origin: float = 0.0
 
     def __str__(self) -> str:
         """What to type to see it again."""
@@ -47,7 +48,7 @@ class Exact:
         """Take every number of the example over exactly."""
         self.m = _arithmetic(digits)
         self.step = self.m.mpf(10) ** -(digits // 4)
-        self.definition, self.rounded = example.definition, example.rounded
+        self.definition, self.origin = example.definition, example.origin
         self.numbers: list[Number] = []
         self.arguments = [self._place(each) for each in (example.inputs, *example.rest)]
         self.num_inputs, self.num_values = example.inputs.size, 1
@@ -108,22 +109,23 @@ class Exact:
 
         Labels and most options are factors of the terms of a loss. Where the terms cancel, as p − q does where
         a soft target is met, the sum here stays as large as they are, and so does the rounding of each of
-        them. Other options (exponents, thresholds) and rounded inputs count a twentieth, a few of their ulps.
+        them. Other options (exponents, thresholds) and the inputs count a twentieth, a few of their ulps.
         """
         here = quantity(self.numbers)
         total = self.m.mpf(0)
         for k, u in enumerate(self.numbers):
-            if not u or (k < self.num_inputs and not self.rounded):
+            size = u - self.origin if k < self.num_inputs else u
+            if not size:
                 continue
 
-            def scaled(by: Any, k: int = k, u: Number = u) -> Number:
-                return quantity([*self.numbers[:k], u * by, *self.numbers[k + 1 :]])
+            def grown(by: Any, k: int = k, size: Number = size) -> Number:
+                return quantity([*self.numbers[:k], self.numbers[k] + by * size, *self.numbers[k + 1 :]])
 
-            part = abs(scaled(1 + self.step) - scaled(1 - self.step)) / (2 * self.step)
-            factor = (
-                self.num_inputs <= k < self.options_start
-                or abs(scaled(2) - 2 * here + scaled(0)) < part / 10**9
-            )
+            part = abs(grown(self.step) - grown(-self.step)) / (2 * self.step)
+            if k >= self.options_start:
+                factor = abs(grown(1) - 2 * here + grown(-1)) < part / 10**9
+            else:
+                factor = k >= self.num_inputs
             total += part if factor else part / 20
         return total
 
@@ -191,7 +193,8 @@ def _without(example: Example, left_out: np.ndarray, smallest: float) -> Truth:
         return Truth([0], [[0] * size], lambda k: 0, lambda k, i: 0)
     labels = tuple(y[kept] if np.ndim(y) else np.searchsorted(kept, y) for y in example.rest)
     options = {name: np.asarray(v)[kept] if np.ndim(v) else v for name, v in example.options.items()}
-    rest = _finite_truth(Example(example.definition, example.inputs[kept], labels, options), smallest)
+    kept_example = dataclasses.replace(example, inputs=example.inputs[kept], rest=labels, options=options)
+    rest = _finite_truth(kept_example, smallest)
     place = {int(i): n for n, i in enumerate(kept)}
     gradient = [rest.jacobian[0][place[i]] if i in place else 0 for i in range(size)]
 

@@ -33,7 +33,8 @@ class InFloat64:
             chosen: Indices into the flat inputs: the entries of the gradient to look at.
         """
         half_ulp = float(jnp.finfo(value.dtype).eps) / 2
-        self.loss, self.chosen, self.dtype = jax.jit(loss), chosen, x.dtype
+        self.loss, self.gradient = jax.jit(loss), jax.jit(jax.grad(lambda x, y: loss(x, y).sum()))
+        self.chosen, self.dtype = chosen, x.dtype
         self.value_limit = max(value_limit(value.dtype), 2 * half_ulp)
         # arithmetic in half precision, done well, ends within an ulp
         in_half = x.dtype.itemsize == 2
@@ -67,9 +68,8 @@ class InFloat64:
         rng = np.random.default_rng(0)
         direction = np.where(np.isfinite(self.x), rng.normal(size=self.x.shape), 0)
         with jax.enable_x64(True):
-            gradient = jax.grad(lambda x: self.loss(x, self.y).sum())
-            at, along = jnp.asarray(self.x), jnp.asarray(direction, self.x.dtype)
-            found = np.asarray(jax.jvp(gradient, (at,), (along,))[1])
+            at, along = jnp.asarray(self.x), jnp.asarray(direction)
+            found = np.asarray(jax.jvp(lambda x: self.gradient(x, self.y), (at,), (along,))[1])
         right, uncertainty = central(
             lambda x: self._gradient(x, self.y), self.x, self.step * direction, self.step
         )
@@ -83,7 +83,7 @@ class InFloat64:
 
     def _gradient(self, x: np.ndarray, y: Any) -> np.ndarray:
         with jax.enable_x64(True):
-            return np.asarray(jax.grad(lambda x: self.loss(x, y).sum())(jnp.asarray(x)))
+            return np.asarray(self.gradient(x, y))
 
     def _slope(self, i: int) -> tuple[float, float]:
         """∂ Σ losses / ∂ input i, and its uncertainty; summed last, so that other examples add no rounding."""
@@ -139,7 +139,13 @@ class ByDefinition:
         self.value_limit, self.gradient_limit = value_limit(value.dtype), gradient_limit(x.dtype)
         self.chosen, self.per_example = chosen, rows[0].size
         self.examples = {
-            int(n): Example(definition, np.asarray(rows[n]), (labels[n],), {})
+            int(n): Example(
+                definition,
+                np.asarray(rows[n]),
+                (labels[n],),
+                {},
+                float(rows[n].max()) if rows.ndim > 1 else 0.0,
+            )
             for n in np.unique(chosen // self.per_example)
         }
         self.truths = {n: truth(each, smallest_value(x.dtype)) for n, each in self.examples.items()}
