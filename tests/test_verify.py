@@ -137,6 +137,13 @@ def test_zero_gradients_of_an_inverted_label_are_caught():
     assert "gradient" in failing(loss)
 
 
+def test_a_definition_that_never_works_is_no_witness():
+    def broken(m, z, y):
+        raise TypeError
+
+    assert failing(dataclasses.replace(BINARY, definition=broken)) == {"value", "gradient"}
+
+
 # The truth.
 
 
@@ -187,6 +194,26 @@ def test_points_cover_every_kind_of_input_and_label(rng):
         x, y = samples.with_labels(loss, rows, rng, np.float32)
         assert len(x) == len(y)
         assert np.isfinite(x).all()
+
+
+# What verification found, and what was mended.
+
+
+@pytest.mark.parametrize("logits", [[2.0, -1.0, 0.5], [1.0, 1.0, -3.0], [-1.0, 2.0, 2.0]])
+def test_hessians_are_true_where_the_label_is_the_largest_or_tied(logits):
+    def focal(z):
+        return -((1 - jax.nn.softmax(z)[0]) ** 2) * jax.nn.log_softmax(z)[0]
+
+    def with_z_loss(z):
+        return 0.1 * jax.nn.logsumexp(z) ** 2 - jax.nn.log_softmax(z)[0]
+
+    label = jnp.array(0)
+    with jax.enable_x64(True):
+        z = jnp.array(logits, float)
+        found = jax.hessian(jaxce.softmax_focal_loss)(z, label)
+        np.testing.assert_allclose(found, jax.hessian(focal)(z), atol=1e-12)
+        found = jax.hessian(lambda z: INTEGER.value(z, label, z_loss=0.1))(z)
+        np.testing.assert_allclose(found, jax.hessian(with_z_loss)(z), atol=1e-12)
 
 
 # The command.

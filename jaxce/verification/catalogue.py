@@ -60,6 +60,8 @@ def verify_setting(loss: Loss, case: Mapping[str, Any], dtype: str, *, thorough:
             differences(loss, case, rng, tally)
             if not case and loss.convex is not None:
                 convexity(loss, rng, tally)
+        for witness in {"value", "gradient"} - tally.worst.keys():
+            tally.add(witness, math.inf, 1.0, lambda: "the definition gives a number at no point")
     except Exception as problem:  # whatever a loss raises where it should not is what is wrong with it
         message = f"{type(problem).__name__}: {problem}"
         tally.add("runs", math.inf, 1.0, lambda: message)
@@ -126,7 +128,7 @@ def examples(loss: Loss, case: Mapping[str, Any], inputs: np.ndarray, labels: np
     if samples.by_rows(loss):
         for row, label in zip(inputs, labels, strict=True):
             rest = samples.arguments(loss, row, label)[1:]
-            origin = float(row.max()) if loss.inputs == "logits" else 0.0
+            origin = float(row.max()) if loss.inputs == "logits" else None
             yield Example(loss.definition, row, rest, options, origin)
         return
     for i, (component, label) in enumerate(zip(inputs.ravel(), labels.ravel(), strict=True)):

@@ -17,15 +17,15 @@ Number = Any  # mpmath's mpf, which has no types
 class Example:
     """What goes into a definition: a row of inputs or one component, the arguments that follow, the options.
 
-    An input is known to an ulp of its distance from `origin`: for rows of logits, which mean the same when
-    they are all shifted, the largest of them.
+    A row of logits means the same when they are all shifted: its `origin` is the largest, and each logit counts
+    as known to an ulp of its distance from there or of 1, which is what rounding its exponential amounts to.
     """
 
     definition: Callable[..., Any]
     inputs: np.ndarray
     rest: tuple[Any, ...]
     options: Mapping[str, Any]
-    origin: float = 0.0
+    origin: float | None = None
 
     def __str__(self) -> str:
         """What to type to see it again."""
@@ -114,7 +114,8 @@ class Exact:
         here = quantity(self.numbers)
         total = self.m.mpf(0)
         for k, u in enumerate(self.numbers):
-            size = u - self.origin if k < self.num_inputs else u
+            is_logit = k < self.num_inputs and self.origin is not None
+            size = max(abs(u - self.origin), 1) if is_logit else u
             if not size:
                 continue
 

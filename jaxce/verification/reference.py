@@ -139,13 +139,7 @@ class ByDefinition:
         self.value_limit, self.gradient_limit = value_limit(value.dtype), gradient_limit(x.dtype)
         self.chosen, self.per_example = chosen, rows[0].size
         self.examples = {
-            int(n): Example(
-                definition,
-                np.asarray(rows[n]),
-                (labels[n],),
-                {},
-                float(rows[n].max()) if rows.ndim > 1 else 0.0,
-            )
+            int(n): Example(definition, np.asarray(rows[n]), (labels[n],), {})
             for n in np.unique(chosen // self.per_example)
         }
         self.truths = {n: truth(each, smallest_value(x.dtype)) for n, each in self.examples.items()}

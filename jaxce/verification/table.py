@@ -25,9 +25,9 @@ EXPLANATION = """\
 Each number is the largest error over all settings of the options, relative to the truth. Where the truth is
 what is left of parts that cancel (as where a soft target is met, or a gradient changes sign), and only there,
 it is relative to the size of the parts: Σ |u ∂/∂u| over labels and options u, and a twentieth of it over
-exponents, thresholds and inputs (logits by their distance from the largest). In the extremes at default
-options it is relative to the truth and nothing else. Below 32 times the smallest normal number all is
-underflow. Central and hessian: relative to the largest entry of the example."""
+exponents, thresholds and inputs (logits by their distance from the largest). Tiny losses and far-apart logits
+of the extremes, at default options, are measured by the truth and nothing else. Below 32 times the smallest
+normal number all is underflow. Central and hessian: relative to the largest entry of the example."""
 
 
 def print_table(found: Sequence[Finding], seconds: float) -> None:
