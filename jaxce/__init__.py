@@ -1,4 +1,7 @@
 """Cross-entropy for JAX: exact losses, their closed-form gradients, and heads for any number of classes."""
 
 from jaxce.losses import *  # noqa: F403
-from jaxce.losses import __all__ as __all__
+from jaxce.losses import __all__ as _losses
+from jaxce.verification import verify
+
+__all__ = [*_losses, "verify"]

@@ -62,8 +62,9 @@ def label_softmax(
     rest = sum_except(exps, labels)
     label_exp = jnp.exp(label_logit - shift)
     total = jnp.where(left_out, 1, rest + label_exp)
-    # label_exp − 1 is exactly 0 where the label is the largest, but its derivative is not
-    log_total = jnp.log1p(rest + (label_exp - 1))
+    # label_exp − 1 is 0 where it counts, but its derivative is not: without it Hessians are wrong
+    above_one = jnp.where(left_out, 0, rest + (label_exp - 1))
+    log_total = jnp.where(label_logit == largest, jnp.log1p(above_one), jnp.log(total))
     nll = jnp.where(left_out, 0, (shift - label_logit) + log_total)
     probs = exps / total[..., None]
     is_label = jax.nn.one_hot(labels, num_classes, dtype=bool)

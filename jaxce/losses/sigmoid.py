@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxce.losses import validation
@@ -244,7 +245,7 @@ def _checked(logits: Any, labels: Any) -> tuple[Array, Array]:
 def _binary_arguments(logits: Any, labels: Any, pos_weight: Any, label_smoothing: Any) -> tuple[Any, ...]:
     logits, labels = _checked(logits, labels)
     if pos_weight is not None:
-        shape = () if jnp.ndim(pos_weight) == 0 else logits.shape[-1:]
+        shape = () if np.ndim(pos_weight) == 0 else logits.shape[-1:]
         pos_weight = validation.as_weights("pos_weight", pos_weight, shape, "one number, or one per class")
     smoothing = validation.as_hyperparameter("label_smoothing", label_smoothing, high=1.0, neutral=0.0)
     return logits, labels, pos_weight, smoothing

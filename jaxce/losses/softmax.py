@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Integer
 
 from jaxce.losses import validation
@@ -383,7 +384,7 @@ def _label_arguments(
 def _focal_arguments(logits: Any, labels: Any, alpha: Any, gamma: Any) -> tuple[Any, ...]:
     logits, labels, axes = _checked_labels(logits, labels, -1, None)
     if alpha is not None:
-        shape = () if jnp.ndim(alpha) == 0 else logits.shape[-1:]
+        shape = () if np.ndim(alpha) == 0 else logits.shape[-1:]
         alpha = validation.as_weights("alpha", alpha, shape, "one number, or one per class")
     return axes, logits, None, labels, None, alpha, validation.as_hyperparameter("gamma", gamma)
 
