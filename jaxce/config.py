@@ -1,0 +1,203 @@
+"""Config: every setting of a training run, in one flat, frozen value; `load_config` finds one by name."""
+
+import ast
+import difflib
+import math
+import runpy
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jaxce
+from jaxce.data import DATASETS
+from jaxce.errors import ConfigError
+
+# Options of the losses in `jaxce.LOSSES` that a config can set, each a field of the same name.
+LOSS_OPTIONS = ("label_smoothing", "z_loss", "pos_weight", "alpha", "gamma", "epsilon", "gamma_neg", "gamma_pos", "clip")
+
+# Numbers that enter the compiled step as traced scalars: changing one never compiles again.
+HYPERPARAMS = ("learning_rate", "momentum", "weight_decay", "clip_norm", "ema_decay", *LOSS_OPTIONS)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run, whole: the same config, code and device give the same numbers.
+
+    The examples are split once into three parts, stratified by class and seeded by `split_seed`, so
+    that every `seed` sees the same split. `train` fits the parameters; `valid` draws the curves, one
+    point an epoch, and is what settings are chosen by; `test` is looked at once, after the last epoch.
+    """
+
+    data: str = "digits"
+    """Data set, by its name in jaxce.data.DATASETS."""
+    valid_fraction: float = 0.1
+    """Fraction of all examples held out for the curves: enough to see a trend, small enough to train on the rest."""
+    test_fraction: float = 0.2
+    """Fraction of all examples held out for the final number: a fifth keeps its standard error small."""
+    split_seed: int = 0
+    """Seed of the split. Leave it alone when comparing runs: another split is another test."""
+
+    model: Literal["cnn", "mlp", "linear"] = "cnn"
+    """Model: two kinds of network, or `linear` for logistic, softmax and least-squares regression."""
+    widths: tuple[int, ...] | None = None
+    """Layer widths. cnn: convolution stages, then one dense layer (None: 32 64 128); mlp: hidden layers (None: 256)."""
+
+    loss: str = "softmax_cross_entropy_with_integer_labels"
+    """Loss, by its name in jaxce.LOSSES."""
+    label_smoothing: float | None = None
+    """Fraction of the target's mass that is spread evenly. Like every option of a loss, None is the loss's default."""
+    z_loss: float | None = None
+    """Weight of the squared log-sum-exp added to a softmax loss: keeps logits from drifting."""
+    pos_weight: float | None = None
+    """Weight of the positive term of the binary cross-entropy: above 1 buys recall."""
+    alpha: float | None = None
+    """Class balance of a focal loss."""
+    gamma: float | None = None
+    """Focusing exponent of a focal loss: 0 is plain cross-entropy."""
+    epsilon: float | None = None
+    """Weight of the first polynomial term of the poly loss."""
+    gamma_neg: float | None = None
+    """Focusing exponent of the asymmetric loss for negatives."""
+    gamma_pos: float | None = None
+    """Focusing exponent of the asymmetric loss for positives."""
+    clip: float | None = None
+    """Probability by which the asymmetric loss shifts negatives: easier ones cost nothing."""
+
+    optimizer: Literal["sgd", "momentum", "adam", "adamw", "lamb", "lion"] = "adam"
+    """Update rule, from Optax."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """Learning rate after the warm-up: held, or lowered to zero at the last step along half a cosine."""
+    warmup_epochs: float = 0.0
+    """Epochs, fractions too, over which the learning rate rises linearly to its peak."""
+    momentum: float = 0.9
+    """Decay of the gradient's running mean: the momentum of `momentum`, beta 1 of adam, adamw, lamb and lion."""
+    weight_decay: float = 0.0
+    """Pull of the kernels, never of biases, to zero. sgd, momentum, adam: gradient of weight_decay/2 times the
+    squared norm, an L2 penalty; adamw, lamb, lion: decoupled, learning rate x weight_decay x kernel a step."""
+    clip_norm: float | None = None
+    """Largest global norm of a gradient; longer ones are scaled down to it. None: no limit."""
+    ema_decay: float | None = None
+    """Decay of the parameters' running mean, which then is what `valid` and `test` are measured with. None: no mean."""
+
+    batch_size: int | None = 128
+    """Examples a step; an epoch's incomplete last batch is left out, another one each time. None: all of them."""
+    epochs: int = 100
+    """Passes over the training examples."""
+    seed: int = 0
+    """Seed of everything random but the split: initial parameters and the order of examples."""
+
+    def __post_init__(self) -> None:
+        """Check each field by itself, and the loss's options against the loss.
+
+        Raises:
+            ConfigError: A value does not fit; the message says which and what would.
+        """
+        choose("data", self.data, DATASETS)
+        choose("loss", self.loss, jaxce.LOSSES)
+        takes = [name for name in LOSS_OPTIONS if name in jaxce.LOSSES[self.loss].options]
+        for name in LOSS_OPTIONS:
+            if getattr(self, name) is not None and name not in takes:
+                raise ConfigError(f"{name} is no option of {self.loss}, which takes {', '.join(takes) or 'none'}")
+        for name in HYPERPARAMS:
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, not {value}")
+        for name in ("valid_fraction", "test_fraction"):
+            check(name, getattr(self, name), 0 < getattr(self, name) < 1, "between 0 and 1")
+        held_out = self.valid_fraction + self.test_fraction
+        check("valid_fraction + test_fraction", held_out, held_out < 1, "below 1, to leave something to train on")
+        if self.widths is not None:
+            check("widths", self.widths, all(width >= 1 for width in self.widths), "whole numbers of at least 1")
+            if self.model == "linear" and self.widths:
+                raise ConfigError("widths has no meaning for model linear, which has no hidden layer: leave it out")
+            if self.model == "cnn" and len(self.widths) < 2:
+                raise ConfigError(f"widths of a cnn needs a stage and a dense layer at least, not {self.widths}")
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            check(name, value, value is None or value > 0, "above 0")
+        for name in ("momentum", "ema_decay"):
+            value = getattr(self, name)
+            check(name, value, value is None or 0 <= value < 1, "at least 0 and below 1")
+        check("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        check("epochs", self.epochs, self.epochs >= 1, "at least 1")
+        fits = 0 <= self.warmup_epochs <= self.epochs
+        check("warmup_epochs", self.warmup_epochs, fits, f"from 0 to epochs = {self.epochs}")
+        if self.batch_size is not None:
+            check("batch_size", self.batch_size, self.batch_size >= 1, "at least 1, or None for all examples")
+
+
+def check(name: str, value: object, fits: bool, expected: str) -> None:
+    """Raise ConfigError when `value` does not fit."""
+    if not fits:
+        raise ConfigError(f"{name} must be {expected}, not {value}")
+
+
+def choose(what: str, name: str, names: Iterable[str]) -> None:
+    """Raise ConfigError, with the nearest name, when `name` is none of `names`."""
+    if name not in (names := list(names)):
+        raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, names)}; there are: {', '.join(names)}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of an error sentence: the nearest of `names`, or nothing when none is near.
+
+    >>> did_you_mean("--learning-rat", ["--learning-rate", "--loss"])
+    ', did you mean --learning-rate?'
+    """
+    nearest = difflib.get_close_matches(name, list(names), n=1)
+    return f", did you mean {nearest[0]}?" if nearest else ""
+
+
+def hyperparams(config: Config) -> dict[str, float]:
+    """The traced numbers of a config, by name; those that are None are absent, which is a matter of structure.
+
+    >>> hyperparams(Config(learning_rate=0.01, label_smoothing=0.1))
+    {'learning_rate': 0.01, 'momentum': 0.9, 'weight_decay': 0.0, 'label_smoothing': 0.1}
+    """
+    values = {name: getattr(config, name) for name in HYPERPARAMS}
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def find_configs() -> dict[str, Path]:
+    """Every configs/<name>.py, of the current folder first, then of the checkout this package lies in."""
+    folders = [Path(__file__).parents[1] / "configs", Path("configs")]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.py"))}
+
+
+def describe_configs() -> dict[str, str]:
+    """Name and first docstring line of each config; the files are read, not run."""
+    docs = {name: ast.get_docstring(ast.parse(path.read_text())) for name, path in find_configs().items()}
+    return {name: (doc or "").partition("\n")[0] for name, doc in docs.items()}
+
+
+def load_config(name: str) -> Config:
+    """The `config` of configs/<name>.py, or of the file whose path is given.
+
+    Raises:
+        ConfigError: There is no such config, or its file fails: then file, line and error are named.
+    """
+    configs = find_configs()
+    path = configs.get(name, Path(name))
+    if path.suffix != ".py" or not path.is_file():
+        if path.suffix == ".py":
+            raise ConfigError(f"there is no config file {name}")
+        raise ConfigError(
+            f"unknown config {name!r}{did_you_mean(name, configs)}; "
+            f"there are: {', '.join(configs) or 'none here'}; or give the path of a .py file"
+        )
+    try:
+        config = runpy.run_path(str(path)).get("config")
+    except SyntaxError as error:
+        raise ConfigError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+        message = " ".join(str(error).split())
+        raise ConfigError(f"{path}, line {lines[-1] if lines else 1}: {kind}{message}") from error
+    if not isinstance(config, Config):
+        raise ConfigError(f"{path} defines no `config`: it must end with `config = Config(...)`")
+    return config

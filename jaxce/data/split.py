@@ -1,0 +1,49 @@
+"""The one place where examples are divided into train, valid and test."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+class Examples(NamedTuple):
+    """Inputs and the labels that belong to them, row by row."""
+
+    inputs: Float[Array | np.ndarray, "examples *shape"]
+    labels: Int[Array | np.ndarray, "examples"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification task: three disjoint parts, and the names of the classes in the labels' order."""
+
+    train: Examples
+    valid: Examples
+    test: Examples
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How to divide: fractions of all examples, and the seed of the drawing."""
+
+    valid_fraction: float
+    test_fraction: float
+    seed: int
+
+    def divide(self, examples: Examples) -> tuple[Examples, Examples, Examples]:
+        """Train, valid and test: a partition, each part with the classes' proportions of the whole.
+
+        The test part is drawn first and depends on nothing but the seed and its own fraction, so that
+        runs which differ in `valid_fraction` still answer the same test.
+        """
+        from sklearn.model_selection import train_test_split  # a second to import: not before it is needed
+
+        labels = np.asarray(examples.labels)
+        num_test, num_valid = (round(f * len(labels)) for f in (self.test_fraction, self.valid_fraction))
+        rest, test = train_test_split(
+            np.arange(len(labels)), test_size=num_test, random_state=self.seed, stratify=labels
+        )
+        train, valid = train_test_split(rest, test_size=num_valid, random_state=self.seed, stratify=labels[rest])
+        return tuple(Examples(*(np.asarray(a)[rows] for a in examples)) for rows in (train, valid, test))
