@@ -1,5 +1,3 @@
-"""Handwritten digits: a small convolutional network and the softmax loss."""
-
 from jaxce.config import Config
 
-config = Config(data="digits", model="cnn", epochs=60, ema_decay=0.99)
+config = Config(data="digits", model="cnn", label_smoothing=0.1, learning_rate=3e-3, epochs=100)

@@ -104,7 +104,7 @@ def make_train(
         order = jax.random.permutation(jax.random.fold_in(state.key, state.epoch), num_train)
         order = order[: steps_per_epoch * batch_size].reshape(steps_per_epoch, batch_size)
         # One gather for the whole epoch: inside the step it would be fused into, and repeated for, every use.
-        batches = place(jax.tree.map(lambda rows: rows[order], examples), None, "batch")
+        batches = place(jax.tree.map(lambda rows: jnp.asarray(rows)[order], examples), None, "batch")
         steps = state.epoch * steps_per_epoch + jnp.arange(steps_per_epoch)
         state, metrics = jax.lax.scan(train_step, state, (steps, batches))
         return place((state._replace(epoch=state.epoch + 1), metrics))
