@@ -1,4 +1,4 @@
-"""The command line, `jaxce` or `python -m jaxce`: finds the command, turns mistakes into one line and an exit code."""
+"""The command line, `jaxce` or `python -m jaxce`: commands, flags, and mistakes told in one line."""
 
 import contextlib
 import io
@@ -13,6 +13,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
+import jax
+import platformdirs
 import tyro
 
 from jaxce.config import Config, describe_configs, did_you_mean, load_config
@@ -54,7 +56,11 @@ def run_command(name: str, args: Sequence[str], prog: str) -> int:
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        line = str(error) if isinstance(error, ConfigError | TrainingError) else f"{type(error).__name__}: {error} (python -X dev shows where)"
+        line = (
+            str(error)
+            if isinstance(error, ConfigError | TrainingError)
+            else f"{type(error).__name__}: {error} (python -X dev shows where)"
+        )
         print(f"error: {' '.join(line.split())}", file=sys.stderr)
         return MISUSED if isinstance(error, ConfigError) else FAILED
     return DONE
@@ -64,11 +70,11 @@ def run_command(name: str, args: Sequence[str], prog: str) -> int:
 class TrainFlags:
     """What `train` can be told: where to work, and every field of the config."""
 
+    config: tyro.conf.OmitArgPrefixes[Config]
     workdir: Path | None = None
     """Folder for results and checkpoints, new or empty. None: runs/<config>-<date>-<time>."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
     """Go on from the newest checkpoint in --workdir, with the config that lies there."""
-    config: tyro.conf.OmitArgPrefixes[Config] = Config()
 
 
 def train(args: list[str], prog: str) -> None:
@@ -77,12 +83,14 @@ def train(args: list[str], prog: str) -> None:
     name = args.pop(0) if args and not args[0].startswith("-") else None
     config = load_config(name or "digits")
     flags = parse(TrainFlags(config=config), args, prog)
-    if flags.resume and flags.workdir is None:
-        raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
-    if flags.resume and name is None:
-        flags = parse(TrainFlags(config=stored_config(flags.workdir)), args, prog)
+    if flags.resume:
+        if flags.workdir is None:
+            raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
+        if name is None:
+            flags = parse(TrainFlags(config=stored_config(flags.workdir)), args, prog)
     from jaxce.training.loop import run  # seconds of imports that --help and mistakes need not wait for
 
+    cache_compilations()
     workdir = flags.workdir or new_workdir(Path(name or "digits").stem)
     summary = run(flags.config, workdir, resume=flags.resume, started=started)
     results = ", ".join(f"{metric} {value:.4f}" for metric, value in summary["test"].items())
@@ -99,7 +107,9 @@ def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:
         ConfigError: A flag or value that does not fit, in one sentence.
     """
     configs = "\n".join(f"{name}: {line}" for name, line in describe_configs().items())
-    description = f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
+    description = (
+        f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
+    )
 
     def attempt(args: Sequence[str]) -> TrainFlags | None:
         # tyro answers mistakes with a box of many lines; what it says is found out below and said in one.
@@ -148,7 +158,7 @@ def in_words(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
-        return "whole numbers, with spaces between"
+        return "whole numbers"
     if get_origin(kind) is UnionType:
         return " or ".join(in_words(each) for each in get_args(kind))
     words = {bool: "no value", int: "a whole number", float: "a number", str: "a name", Path: "a path"}
@@ -170,6 +180,13 @@ def stored_config(workdir: Path) -> Config:
         raise ConfigError(f"nothing to resume: {path} cannot be read") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{path} holds no config of this version: {error}") from error
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs in the user's cache folder, so that the next run need not compile them."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("jaxce"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def new_workdir(name: str) -> Path:

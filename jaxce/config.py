@@ -10,12 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
+
 import jaxce
 from jaxce.data import DATASETS
 from jaxce.errors import ConfigError
 
 # Options of the losses in `jaxce.LOSSES` that a config can set, each a field of the same name.
-LOSS_OPTIONS = ("label_smoothing", "z_loss", "pos_weight", "alpha", "gamma", "epsilon", "gamma_neg", "gamma_pos", "clip")
+LOSS_OPTIONS = (
+    "label_smoothing",
+    "z_loss",
+    "pos_weight",
+    "alpha",
+    "gamma",
+    "epsilon",
+    "gamma_neg",
+    "gamma_pos",
+    "clip",
+)
+
+# What a network's outputs can be; the other losses take probabilities.
+TRAINABLE_INPUTS = ("logits", "predictions")
 
 # Numbers that enter the compiled step as traced scalars: changing one never compiles again.
 HYPERPARAMS = ("learning_rate", "momentum", "weight_decay", "clip_norm", "ema_decay", *LOSS_OPTIONS)
@@ -33,7 +49,8 @@ class Config:
     data: str = "digits"
     """Data set, by its name in jaxce.data.DATASETS."""
     valid_fraction: float = 0.1
-    """Fraction of all examples held out for the curves: enough to see a trend, small enough to train on the rest."""
+    """Fraction of all examples held out for the curves: enough to
+    see a trend by, small enough to leave most to train on."""
     test_fraction: float = 0.2
     """Fraction of all examples held out for the final number: a fifth keeps its standard error small."""
     split_seed: int = 0
@@ -42,12 +59,14 @@ class Config:
     model: Literal["cnn", "mlp", "linear"] = "cnn"
     """Model: two kinds of network, or `linear` for logistic, softmax and least-squares regression."""
     widths: tuple[int, ...] | None = None
-    """Layer widths. cnn: convolution stages, then one dense layer (None: 32 64 128); mlp: hidden layers (None: 256)."""
+    """Layer widths. cnn: convolution stages, then one dense layer (None: 32 64 128); mlp: hidden layers
+    (None: 256)."""
 
     loss: str = "softmax_cross_entropy_with_integer_labels"
     """Loss, by its name in jaxce.LOSSES."""
     label_smoothing: float | None = None
-    """Fraction of the target's mass that is spread evenly. Like every option of a loss, None is the loss's default."""
+    """Fraction of the target's mass that is spread evenly. As for every option of a loss, None is the
+    loss's own default."""
     z_loss: float | None = None
     """Weight of the squared log-sum-exp added to a softmax loss: keeps logits from drifting."""
     pos_weight: float | None = None
@@ -74,17 +93,20 @@ class Config:
     warmup_epochs: float = 0.0
     """Epochs, fractions too, over which the learning rate rises linearly to its peak."""
     momentum: float = 0.9
-    """Decay of the gradient's running mean: the momentum of `momentum`, beta 1 of adam, adamw, lamb and lion."""
+    """Decay of the gradient's running mean: the momentum of `momentum`, beta 1 of adam, adamw, lamb
+    and lion."""
     weight_decay: float = 0.0
     """Pull of the kernels, never of biases, to zero. sgd, momentum, adam: gradient of weight_decay/2 times the
     squared norm, an L2 penalty; adamw, lamb, lion: decoupled, learning rate x weight_decay x kernel a step."""
     clip_norm: float | None = None
     """Largest global norm of a gradient; longer ones are scaled down to it. None: no limit."""
     ema_decay: float | None = None
-    """Decay of the parameters' running mean, which then is what `valid` and `test` are measured with. None: no mean."""
+    """Decay of the parameters' running mean, which `valid` and `test` then are measured with. None:
+    no mean."""
 
     batch_size: int | None = 128
-    """Examples a step; an epoch's incomplete last batch is left out, another one each time. None: all of them."""
+    """Examples a step. The last, incomplete batch of an epoch is left out, other examples each time. None:
+    all of them, one step an epoch."""
     epochs: int = 100
     """Passes over the training examples."""
     seed: int = 0
@@ -97,25 +119,28 @@ class Config:
             ConfigError: A value does not fit; the message says which and what would.
         """
         choose("data", self.data, DATASETS)
-        choose("loss", self.loss, jaxce.LOSSES)
-        takes = [name for name in LOSS_OPTIONS if name in jaxce.LOSSES[self.loss].options]
-        for name in LOSS_OPTIONS:
-            if getattr(self, name) is not None and name not in takes:
-                raise ConfigError(f"{name} is no option of {self.loss}, which takes {', '.join(takes) or 'none'}")
         for name in HYPERPARAMS:
             value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ConfigError(f"{name} must be a finite number, not {value}")
+            check(name, value, value is None or math.isfinite(value), "a finite number")
+        check_loss(self)
         for name in ("valid_fraction", "test_fraction"):
             check(name, getattr(self, name), 0 < getattr(self, name) < 1, "between 0 and 1")
         held_out = self.valid_fraction + self.test_fraction
-        check("valid_fraction + test_fraction", held_out, held_out < 1, "below 1, to leave something to train on")
+        check(
+            "valid_fraction + test_fraction", held_out, held_out < 1, "below 1, to leave something to train on"
+        )
         if self.widths is not None:
-            check("widths", self.widths, all(width >= 1 for width in self.widths), "whole numbers of at least 1")
+            check(
+                "widths", self.widths, all(width >= 1 for width in self.widths), "whole numbers of at least 1"
+            )
             if self.model == "linear" and self.widths:
-                raise ConfigError("widths has no meaning for model linear, which has no hidden layer: leave it out")
+                raise ConfigError(
+                    "widths has no meaning for model linear, which has no hidden layer: leave it out"
+                )
             if self.model == "cnn" and len(self.widths) < 2:
-                raise ConfigError(f"widths of a cnn needs a stage and a dense layer at least, not {self.widths}")
+                raise ConfigError(
+                    f"widths of a cnn needs a stage and a dense layer at least, not {self.widths}"
+                )
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             check(name, value, value is None or value > 0, "above 0")
@@ -136,6 +161,26 @@ def check(name: str, value: object, fits: bool, expected: str) -> None:
         raise ConfigError(f"{name} must be {expected}, not {value}")
 
 
+def check_loss(config: Config) -> None:
+    """Raise ConfigError when the loss, or one of its options, does not fit."""
+    choose(
+        "loss", config.loss, [name for name, loss in jaxce.LOSSES.items() if loss.inputs in TRAINABLE_INPUTS]
+    )
+    loss = jaxce.LOSSES[config.loss]
+    options = {name: getattr(config, name) for name in LOSS_OPTIONS if getattr(config, name) is not None}
+    for name in options:
+        if name not in loss.options:
+            takes = ", ".join(name for name in LOSS_OPTIONS if name in loss.options) or "none"
+            raise ConfigError(f"{name} is no option of {config.loss}, which takes {takes}")
+    # A loss checks the range of its options where they are concrete; in the compiled step they are not.
+    logits = jax.ShapeDtypeStruct((1, 2), jnp.float32)
+    labels = jax.ShapeDtypeStruct((1,), jnp.int32) if loss.labels == "integer" else logits
+    try:
+        jax.eval_shape(lambda logits, labels: loss.value(logits, labels, **options), logits, labels)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def choose(what: str, name: str, names: Iterable[str]) -> None:
     """Raise ConfigError, with the nearest name, when `name` is none of `names`."""
     if name not in (names := list(names)):
@@ -148,7 +193,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     >>> did_you_mean("--learning-rat", ["--learning-rate", "--loss"])
     ', did you mean --learning-rate?'
     """
-    nearest = difflib.get_close_matches(name, list(names), n=1)
+    nearest = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
     return f", did you mean {nearest[0]}?" if nearest else ""
 
 
@@ -194,7 +239,9 @@ def load_config(name: str) -> Config:
     except SyntaxError as error:
         raise ConfigError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)
+        ]
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         message = " ".join(str(error).split())
         raise ConfigError(f"{path}, line {lines[-1] if lines else 1}: {kind}{message}") from error

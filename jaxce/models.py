@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Params = dict[str, Any]
@@ -44,9 +45,12 @@ class Model:
         """Fresh parameters for inputs of `input_shape`, the batch axis left out."""
         return self._module.init(key, jnp.zeros((1, *input_shape)))["params"]
 
-    def apply(self, params: Params, inputs: Float[Array, "batch *shape"]) -> Float[Array, "batch outputs"]:
+    def apply(
+        self, params: Params, inputs: Float[Array | np.ndarray, "batch *shape"]
+    ) -> Float[Array, "batch outputs"]:
         """Outputs, for a classifier its logits, one row per example."""
-        return self._module.apply({"params": params}, inputs)
+        outputs: Array = self._module.apply({"params": params}, inputs)  # type: ignore[assignment]  # params alone
+        return outputs
 
 
 class ConvolutionalNetwork(nn.Module):
@@ -88,7 +92,9 @@ class Convolution(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width features"]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width features"]:
         """Convolve images."""
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
@@ -119,7 +125,9 @@ def convolve_by_patches(
     return (patches @ kernel.reshape(patches.shape[1], -1)).reshape(batch, height, width, -1)
 
 
-def max_pool(images: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
+def max_pool(
+    images: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch rows columns channels"]:
     """Largest of each 2x2 block; an odd last row or column is left out.
 
     By reshape: the gradient of a windowed maximum costs more than the rest of the network.

@@ -11,7 +11,7 @@ def digits(split: Split) -> Dataset:
     """1,797 handwritten digits, 8x8 grey levels scaled to [0, 1], inputs [N, 8, 8, 1], ten classes.
 
     Source:
-        E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998), UCI Machine Learning Repository.
+        E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (1998), UCI repository.
     """
     from sklearn.datasets import load_digits
 
@@ -46,7 +46,11 @@ def iris(split: Split) -> Dataset:
     return Dataset(*standardize(*parts), classes=tuple(map(str, raw.target_names)))
 
 
-def standardize(*parts: Examples) -> list[Examples]:
-    """Each feature less its mean, over its deviation, both of the first part: the others must stay unseen."""
-    mean, deviation = parts[0].inputs.mean(0), parts[0].inputs.std(0)
-    return [part._replace(inputs=((part.inputs - mean) / deviation).astype(np.float32)) for part in parts]
+def standardize(train: Examples, valid: Examples, test: Examples) -> tuple[Examples, Examples, Examples]:
+    """Each feature less its mean, over its deviation, both of the train part: the others must stay unseen."""
+    mean, deviation = train.inputs.mean(0), train.inputs.std(0)
+
+    def scale(part: Examples) -> Examples:
+        return part._replace(inputs=((part.inputs - mean) / deviation).astype(np.float32))
+
+    return scale(train), scale(valid), scale(test)

@@ -40,10 +40,16 @@ class Split:
         """
         from sklearn.model_selection import train_test_split  # a second to import: not before it is needed
 
-        labels = np.asarray(examples.labels)
-        num_test, num_valid = (round(f * len(labels)) for f in (self.test_fraction, self.valid_fraction))
+        labels = examples.labels
+        num_valid, num_test = (round(f * len(labels)) for f in (self.valid_fraction, self.test_fraction))
         rest, test = train_test_split(
             np.arange(len(labels)), test_size=num_test, random_state=self.seed, stratify=labels
         )
-        train, valid = train_test_split(rest, test_size=num_valid, random_state=self.seed, stratify=labels[rest])
-        return tuple(Examples(*(np.asarray(a)[rows] for a in examples)) for rows in (train, valid, test))
+        train, valid = train_test_split(
+            rest, test_size=num_valid, random_state=self.seed, stratify=labels[rest]
+        )
+
+        def take(rows: np.ndarray) -> Examples:
+            return Examples(examples.inputs[rows], labels[rows])
+
+        return take(train), take(valid), take(test)

@@ -25,7 +25,9 @@ class Checkpoints:
             seconds_between: A state handed in sooner than this after the last save is not written.
         """
         last = ocp.checkpoint_managers.LatestN(keep)
-        best = ocp.checkpoint_managers.BestN(get_metric_fn=lambda metrics: metrics["valid_loss"], reverse=True, n=1)
+        best = ocp.checkpoint_managers.BestN(
+            get_metric_fn=lambda metrics: metrics["valid_loss"], reverse=True, n=1
+        )
         self._manager = ocp.CheckpointManager(
             folder.resolve(),
             options=ocp.CheckpointManagerOptions(
@@ -49,9 +51,11 @@ class Checkpoints:
         return self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))
 
     def __enter__(self) -> "Checkpoints":
+        """Nothing is opened: the folder is."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Wait for the writing, then close."""
         self._manager.close()

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import platformdirs
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
@@ -41,13 +40,14 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
     """
     started = time.perf_counter() if started is None else started
     claim(workdir, config, resume)
-    cache_compilations()
 
     dataset = DATASETS[config.data](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
     mesh = make_mesh(min(config.batch_size or num_train, num_train))
     everywhere = NamedSharding(mesh, PartitionSpec())
-    train, valid, test = (jax.device_put(part, everywhere) for part in (dataset.train, dataset.valid, dataset.test))
+    train, valid, test = (
+        jax.device_put(part, everywhere) for part in (dataset.train, dataset.valid, dataset.test)
+    )
 
     functions = make_train(config, input_shape, len(dataset.classes), num_train, mesh)
     train_epoch = jax.jit(functions.train_epoch, donate_argnums=0)
@@ -55,12 +55,13 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
     numbers = hyperparams(config)
     state = jax.jit(functions.init)(jax.random.key(config.seed), numbers)
 
+    unit = "images" if len(input_shape) == 3 else "examples"
     metrics_file = workdir / "metrics.jsonl"
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state = (checkpoints.restore_latest(like=state) if resume else None) or state
         first = int(state.epoch)
         keep_lines(metrics_file, first)
-        with metrics_file.open("a") as lines, progress(config.epochs, first, num_train) as show:
+        with metrics_file.open("a") as lines, progress(config.epochs, first, num_train, unit) as show:
             for epoch in range(first, config.epochs):
                 state, steps = train_epoch(state, numbers, train)
                 scores = evaluate(state, numbers, valid)
@@ -68,10 +69,10 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
                 check_finite(steps["loss"], epoch, workdir)
                 row = {
                     "epoch": epoch + 1,
-                    "train_loss": float(steps["loss"].mean()),
-                    "train_accuracy": float(steps["accuracy"].mean()),
-                    "valid_loss": float(scores["loss"]),
-                    "valid_accuracy": float(scores["accuracy"]),
+                    "train_loss": number(steps["loss"].mean()),
+                    "train_accuracy": number(steps["accuracy"].mean()),
+                    "valid_loss": number(scores["loss"]),
+                    "valid_accuracy": number(scores["accuracy"]),
                     "seconds": round(time.perf_counter() - started, 3),
                 }
                 lines.write(json.dumps(row) + "\n")
@@ -81,7 +82,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
         scores = jax.device_get(evaluate(state, numbers, test))
 
     summary = {
-        "test": {"accuracy": float(scores["accuracy"]), "loss": float(scores["loss"])},
+        "test": {"accuracy": number(scores["accuracy"]), "loss": number(scores["loss"])},
         "wall_seconds": round(time.perf_counter() - started, 3),
         "config": asdict(config),
         "versions": {"python": platform.python_version()} | versions(),
@@ -96,7 +97,9 @@ def claim(workdir: Path, config: Config, resume: bool) -> None:
     settings = json.loads(json.dumps(asdict(config)))
     if resume:
         if not (workdir / "config.json").is_file():
-            raise ConfigError(f"nothing to resume: {workdir} holds no config.json; leave out --resume to start there")
+            raise ConfigError(
+                f"nothing to resume: {workdir} holds no config.json; leave out --resume to start there"
+            )
         before = json.loads((workdir / "config.json").read_text())
         changed = [name for name in settings if settings[name] != before.get(name)]
         if changed:
@@ -107,15 +110,11 @@ def claim(workdir: Path, config: Config, resume: bool) -> None:
             )
         return
     if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise ConfigError(f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir")
+        raise ConfigError(
+            f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", settings)
-
-
-def cache_compilations() -> None:
-    """Keep compiled programs in the user's cache folder, so that the next run need not compile them."""
-    jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("jaxce", ensure_exists=True))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def make_mesh(batch_size: int) -> Mesh:
@@ -141,6 +140,11 @@ def keep_lines(metrics_file: Path, epochs: int) -> None:
     if metrics_file.exists():
         rows = [line for line in metrics_file.read_text().splitlines() if json.loads(line)["epoch"] <= epochs]
         metrics_file.write_text("".join(line + "\n" for line in rows))
+
+
+def number(value: np.ndarray) -> float:
+    """A float32 with as many digits as it has: 0.997, where `float` alone would give 0.996999979019165."""
+    return float(str(value))
 
 
 def write_json(path: Path, value: Any) -> None:

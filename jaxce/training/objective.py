@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 import jaxce
@@ -34,7 +35,7 @@ class Objective:
     def losses(
         self,
         outputs: Float[Array, "batch outputs"],
-        labels: Int[Array, "batch"],
+        labels: Int[Array | np.ndarray, "batch"],
         hyperparams: Mapping[str, Float[Array, ""] | float],
     ) -> Float[Array, "batch"]:
         """One loss per example, with those `hyperparams` that are options of a loss; outputs' losses add up."""

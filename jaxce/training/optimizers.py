@@ -17,7 +17,9 @@ def make_schedule(config: Config, steps_per_epoch: int) -> optax.Schedule:
     """Learning rate as a fraction of its peak, by step: a linear warm-up, then constant or half a cosine."""
     warmup = round(config.warmup_epochs * steps_per_epoch)
     rest = max(config.epochs * steps_per_epoch - warmup, 1)
-    after = optax.cosine_decay_schedule(1.0, rest) if config.schedule == "cosine" else optax.constant_schedule(1.0)
+    after = (
+        optax.cosine_decay_schedule(1.0, rest) if config.schedule == "cosine" else optax.constant_schedule(1.0)
+    )
     # From 1/(warmup+1): a first step of zero length would be wasted.
     rise = optax.linear_schedule(1 / (warmup + 1), 1.0, warmup)
     return optax.join_schedules([rise, after], [warmup]) if warmup else after
@@ -43,7 +45,9 @@ def make_optimizer(
     decoupled = config.optimizer in ("adamw", "lamb", "lion")
     schedule = make_schedule(config, steps_per_epoch)
     return optax.chain(
-        optax.clip_by_global_norm(hyperparams["clip_norm"]) if config.clip_norm is not None else optax.identity(),
+        optax.clip_by_global_norm(hyperparams["clip_norm"])
+        if config.clip_norm is not None
+        else optax.identity(),
         *((rule, decay) if decoupled else (decay, rule)),
         optax.scale_by_trust_ratio() if config.optimizer == "lamb" else optax.identity(),
         optax.scale_by_learning_rate(lambda step: peak * schedule(step)),

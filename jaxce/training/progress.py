@@ -13,13 +13,16 @@ Show = Callable[[Mapping[str, float]], None]
 
 
 @contextmanager
-def progress(epochs: int, done: int, examples_per_epoch: int, console: Console | None = None) -> Iterator[Show]:
+def progress(
+    epochs: int, done: int, examples_per_epoch: int, unit: str, console: Console | None = None
+) -> Iterator[Show]:
     """Yield a function that shows one epoch's row of metrics.
 
     Args:
         epochs: Epochs of the whole run.
         done: Epochs that an earlier run did.
-        examples_per_epoch: Images, or other examples, trained on in an epoch: for the rate.
+        examples_per_epoch: Examples trained on in an epoch, for the rate.
+        unit: What to call them.
         console: Where to write; None for standard output.
     """
     console = console or Console(highlight=False)
@@ -41,11 +44,13 @@ def progress(epochs: int, done: int, examples_per_epoch: int, console: Console |
         now = time.perf_counter()
         text = (
             f"loss {row['train_loss']:.4f}  valid loss {row['valid_loss']:.4f}  "
-            f"valid accuracy {row['valid_accuracy']:.2%}  {examples_per_epoch / (now - clock):,.0f} images/s"
+            f"valid accuracy {row['valid_accuracy']:.2%}  {examples_per_epoch / (now - clock):,.0f} {unit}/s"
         )
         clock = now
         bar.update(task, completed=row["epoch"], description=text)
-        if not console.is_terminal and (now - shown > SECONDS_BETWEEN_LINES or row["epoch"] in (done + 1, epochs)):
+        if not console.is_terminal and (
+            now - shown > SECONDS_BETWEEN_LINES or row["epoch"] in (done + 1, epochs)
+        ):
             shown = now
             console.print(f"epoch {row['epoch']}/{epochs}  {text}", soft_wrap=True)
 

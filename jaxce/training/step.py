@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -52,6 +53,18 @@ class Train(NamedTuple):
     evaluate: Callable[[State, Hyperparams, Examples], Metrics]
 
 
+def epoch_order(
+    key: PRNGKeyArray, epoch: Int[Array, ""] | int, num_examples: int, batch_size: int
+) -> Int[Array, "steps batch"]:
+    """Which examples each step of an epoch takes: each at most once, by key and epoch alone.
+
+    What fills no last batch is left out; as every epoch has another order, it is left out of another one.
+    """
+    steps = num_examples // batch_size
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
+    return order[: steps * batch_size].reshape(steps, batch_size)
+
+
 def make_train(
     config: Config, input_shape: tuple[int, ...], num_classes: int, num_train: int, mesh: Mesh | None = None
 ) -> Train:
@@ -73,7 +86,9 @@ def make_train(
     steps_per_epoch = num_train // batch_size
 
     def place(tree: Any, *axes: str | None) -> Any:
-        return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(*axes))) if mesh else tree
+        return (
+            jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(*axes))) if mesh else tree
+        )
 
     def init(key: PRNGKeyArray, hyperparams: Hyperparams) -> State:
         params_key, order_key = jax.random.split(key)
@@ -101,8 +116,7 @@ def make_train(
             state = state._replace(params=params, opt_state=opt_state, mean_params=mean_params)
             return state, {"loss": loss, "accuracy": accuracy}
 
-        order = jax.random.permutation(jax.random.fold_in(state.key, state.epoch), num_train)
-        order = order[: steps_per_epoch * batch_size].reshape(steps_per_epoch, batch_size)
+        order = epoch_order(state.key, state.epoch, num_train, batch_size)
         # One gather for the whole epoch: inside the step it would be fused into, and repeated for, every use.
         batches = place(jax.tree.map(lambda rows: jnp.asarray(rows)[order], examples), None, "batch")
         steps = state.epoch * steps_per_epoch + jnp.arange(steps_per_epoch)
@@ -114,7 +128,7 @@ def make_train(
         count = len(examples.labels)
         steps = math.ceil(count / batch_size)
 
-        def in_batches(rows: Array) -> Array:
+        def in_batches(rows: Array | np.ndarray) -> Array:
             padding = ((0, steps * batch_size - count),) + ((0, 0),) * (rows.ndim - 1)
             return jnp.pad(rows, padding).reshape(steps, batch_size, *rows.shape[1:])
 
