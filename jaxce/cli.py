@@ -106,9 +106,9 @@ def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:
     Raises:
         ConfigError: A flag or value that does not fit, in one sentence.
     """
-    configs = "\n".join(f"{name}: {line}" for name, line in describe_configs().items())
+    configs = "\n".join(f"- {name}: {line}" for name, line in describe_configs().items())
     description = (
-        f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
+        f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n\n{configs}"
     )
 
     def attempt(args: Sequence[str]) -> TrainFlags | None:

@@ -8,10 +8,11 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
+import tyro
 
 import jaxce
 from jaxce.data import DATASETS
@@ -30,11 +31,20 @@ LOSS_OPTIONS = (
     "clip",
 )
 
-# What a network's outputs can be; the other losses take probabilities.
-TRAINABLE_INPUTS = ("logits", "predictions")
+# A network gives logits or predictions; the other losses take probabilities or cosines.
+TRAINABLE_LOSSES = [name for name, loss in jaxce.LOSSES.items() if loss.inputs in ("logits", "predictions")]
 
 # Numbers that enter the compiled step as traced scalars: changing one never compiles again.
 HYPERPARAMS = ("learning_rate", "momentum", "weight_decay", "clip_norm", "ema_decay", *LOSS_OPTIONS)
+
+
+def one_of(names: Iterable[str]) -> str:
+    """How `--help` shows a choice.
+
+    >>> one_of(["cnn", "mlp"])
+    '{cnn,mlp}'
+    """
+    return f"{{{','.join(names)}}}"
 
 
 @dataclass(frozen=True)
@@ -46,27 +56,26 @@ class Config:
     point an epoch, and is what settings are chosen by; `test` is looked at once, after the last epoch.
     """
 
-    data: str = "digits"
-    """Data set, by its name in jaxce.data.DATASETS."""
+    data: Annotated[str, tyro.conf.arg(metavar=one_of(DATASETS))] = "digits"
+    """Data set."""
     valid_fraction: float = 0.1
-    """Fraction of all examples held out for the curves: enough to
-    see a trend by, small enough to leave most to train on."""
+    """Fraction of all examples held out for the curves: enough to see a trend, little enough to spare."""
     test_fraction: float = 0.2
-    """Fraction of all examples held out for the final number: a fifth keeps its standard error small."""
+    """Fraction of all examples held out for the final number: enough for a small standard error."""
     split_seed: int = 0
     """Seed of the split. Leave it alone when comparing runs: another split is another test."""
 
     model: Literal["cnn", "mlp", "linear"] = "cnn"
     """Model: two kinds of network, or `linear` for logistic, softmax and least-squares regression."""
     widths: tuple[int, ...] | None = None
-    """Layer widths. cnn: convolution stages, then one dense layer (None: 32 64 128); mlp: hidden layers
-    (None: 256)."""
+    """Layer widths. cnn: stages, then one dense layer (None: 32 64 128); mlp: hidden layers (None: 256)."""
 
-    loss: str = "softmax_cross_entropy_with_integer_labels"
-    """Loss, by its name in jaxce.LOSSES."""
+    loss: Annotated[str, tyro.conf.arg(metavar=one_of(TRAINABLE_LOSSES))] = (
+        "softmax_cross_entropy_with_integer_labels"
+    )
+    """Loss, of those in jaxce.LOSSES that take what a network gives."""
     label_smoothing: float | None = None
-    """Fraction of the target's mass that is spread evenly. As for every option of a loss, None is the
-    loss's own default."""
+    """Part of the target's mass that is spread evenly. None: the loss's own default, here as below."""
     z_loss: float | None = None
     """Weight of the squared log-sum-exp added to a softmax loss: keeps logits from drifting."""
     pos_weight: float | None = None
@@ -93,20 +102,16 @@ class Config:
     warmup_epochs: float = 0.0
     """Epochs, fractions too, over which the learning rate rises linearly to its peak."""
     momentum: float = 0.9
-    """Decay of the gradient's running mean: the momentum of `momentum`, beta 1 of adam, adamw, lamb
-    and lion."""
+    """Decay of the gradient's running mean: of momentum; beta 1 of adam, adamw, lamb and lion."""
     weight_decay: float = 0.0
-    """Pull of the kernels, never of biases, to zero. sgd, momentum, adam: gradient of weight_decay/2 times the
-    squared norm, an L2 penalty; adamw, lamb, lion: decoupled, learning rate x weight_decay x kernel a step."""
+    """Pull of kernels, not biases, to zero. sgd, momentum, adam: L2, added to the gradient; others: decoupled."""
     clip_norm: float | None = None
     """Largest global norm of a gradient; longer ones are scaled down to it. None: no limit."""
     ema_decay: float | None = None
-    """Decay of the parameters' running mean, which `valid` and `test` then are measured with. None:
-    no mean."""
+    """Decay of the parameters' running mean, which valid and test then are measured with. None: no mean."""
 
     batch_size: int | None = 128
-    """Examples a step. The last, incomplete batch of an epoch is left out, other examples each time. None:
-    all of them, one step an epoch."""
+    """Examples a step; those that fill no last batch sit out, others each epoch. None: all, one step an epoch."""
     epochs: int = 100
     """Passes over the training examples."""
     seed: int = 0
@@ -163,9 +168,7 @@ def check(name: str, value: object, fits: bool, expected: str) -> None:
 
 def check_loss(config: Config) -> None:
     """Raise ConfigError when the loss, or one of its options, does not fit."""
-    choose(
-        "loss", config.loss, [name for name, loss in jaxce.LOSSES.items() if loss.inputs in TRAINABLE_INPUTS]
-    )
+    choose("loss", config.loss, TRAINABLE_LOSSES)
     loss = jaxce.LOSSES[config.loss]
     options = {name: getattr(config, name) for name in LOSS_OPTIONS if getattr(config, name) is not None}
     for name in options:
