@@ -108,7 +108,7 @@ def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:
     """
     configs = "\n".join(f"- {name}: {line}" for name, line in describe_configs().items())
     description = (
-        f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n\n{configs}"
+        f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
     )
 
     def attempt(args: Sequence[str]) -> TrainFlags | None:
