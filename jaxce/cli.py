@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -184,7 +185,7 @@ def stored_config(workdir: Path) -> Config:
 
 def cache_compilations() -> None:
     """Keep compiled programs in the user's cache folder, so that the next run need not compile them."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("jaxce"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

@@ -53,8 +53,9 @@ def test_a_split_is_a_partition_with_each_input_beside_its_label():
 
 
 def test_a_split_keeps_the_proportions_of_the_classes():
-    sizes = [(len(part.labels), part.labels.sum()) for part in Split(0.1, 0.2, seed=0).divide(NUMBERED)]
-    assert sizes == [(700, 140), (100, 20), (200, 40)]
+    for seed in range(5):
+        sizes = [(len(part.labels), part.labels.sum()) for part in Split(0.1, 0.2, seed).divide(NUMBERED)]
+        assert sizes == [(700, 140), (100, 20), (200, 40)]
 
 
 def test_a_seed_names_one_split():

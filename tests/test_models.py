@@ -36,6 +36,32 @@ def test_the_digits_network_has_the_layers_it_is_said_to_have():
     assert all((layer["bias"] == 0).all() for layer in params.values())
 
 
+def test_the_networks_are_their_layers_one_after_the_other(rng):
+    images = rng.normal(size=(3, 8, 8, 2)).astype(np.float32)
+
+    def affine(x, layer):
+        return np.asarray(x) @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+
+    def stage(x, layer):
+        x = jax.nn.relu(
+            convolve_directly(jnp.asarray(x), layer["kernel"]) + np.asarray(layer["bias"])[None, None, None]
+        )
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    for model in (Model("cnn", 3, (4, 5, 6)), Model("mlp", 3, (6, 5))):
+        params = model.init(jax.random.key(0), images.shape[1:])
+        # Biases away from zero, so that one left out is seen.
+        params = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
+        *hidden, last = params.values()
+        x = images
+        for name, layer in zip(params, hidden, strict=False):
+            if name.startswith("Convolution"):
+                x = stage(x, layer)
+            else:
+                x = jax.nn.relu(affine(np.asarray(x).reshape(3, -1), layer))
+        np.testing.assert_allclose(model.apply(params, images), affine(x, last), rtol=1e-4, atol=1e-5)
+
+
 def test_a_kernel_keeps_the_scale_of_its_inputs():
     images = jax.random.normal(jax.random.key(0), (64, 8, 8, 16))
     kernel = Model("cnn", 2, (32, 2)).init(jax.random.key(1), (8, 8, 16))["Convolution_0"]["kernel"]

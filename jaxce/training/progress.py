@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-SECONDS_BETWEEN_LINES = 1.0
+SECONDS_BETWEEN_LINES = 5.0
 
 Show = Callable[[Mapping[str, float]], None]
 
@@ -16,7 +16,7 @@ Show = Callable[[Mapping[str, float]], None]
 def progress(
     epochs: int, done: int, examples_per_epoch: int, unit: str, console: Console | None = None
 ) -> Iterator[Show]:
-    """Yield a function that shows one epoch's row of metrics.
+    """Yield a function that shows one epoch's row of metrics; the bar's accuracy is the valid part's.
 
     Args:
         epochs: Epochs of the whole run.
@@ -29,10 +29,9 @@ def progress(
     clock = time.perf_counter()
     bar = Progress(
         TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-        BarColumn(),
+        BarColumn(bar_width=10),  # so that the whole line fits 80 columns
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
-        TextColumn("left"),
         console=console,
         disable=not console.is_terminal,
     )
@@ -42,17 +41,21 @@ def progress(
     def show(row: Mapping[str, float]) -> None:
         nonlocal clock, shown
         now = time.perf_counter()
-        text = (
-            f"loss {row['train_loss']:.4f}  valid loss {row['valid_loss']:.4f}  "
-            f"valid accuracy {row['valid_accuracy']:.2%}  {examples_per_epoch / (now - clock):,.0f} {unit}/s"
-        )
+        rate = f"{examples_per_epoch / (now - clock):,.0f} {unit}/s"
+        loss, valid_loss, accuracy = row["train_loss"], row["valid_loss"], row["valid_accuracy"]
         clock = now
-        bar.update(task, completed=row["epoch"], description=text)
+        bar.update(
+            task, completed=row["epoch"], description=f"loss {loss:.4f}  accuracy {accuracy:.2%}  {rate}"
+        )
         if not console.is_terminal and (
             now - shown > SECONDS_BETWEEN_LINES or row["epoch"] in (done + 1, epochs)
         ):
             shown = now
-            console.print(f"epoch {row['epoch']}/{epochs}  {text}", soft_wrap=True)
+            console.print(
+                f"epoch {row['epoch']}/{epochs}  loss {loss:.4f}  valid loss {valid_loss:.4f}  "
+                f"valid accuracy {accuracy:.2%}  {rate}",
+                soft_wrap=True,
+            )
 
     with bar:
         yield show
