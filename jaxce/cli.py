@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import NoReturn, get_type_hints
 
 import jax
 import platformdirs
 import tyro
 
-from jaxce.config import Config, describe_configs, did_you_mean, load_config
+from jaxce.config import Config, describe_configs, did_you_mean, in_words, load_config
 from jaxce.errors import ConfigError, TrainingError
 
 DONE, FAILED, MISUSED = 0, 1, 2
@@ -93,7 +92,12 @@ def train(args: list[str], prog: str) -> None:
 
     cache_compilations()
     workdir = flags.workdir or new_workdir(Path(name or "digits").stem)
-    summary = run(flags.config, workdir, resume=flags.resume, started=started)
+    try:
+        summary = run(flags.config, workdir, resume=flags.resume, started=started)
+    finally:
+        if not flags.workdir:
+            with contextlib.suppress(OSError):  # as it must be, unless the run failed before it wrote anything
+                workdir.rmdir()
     results = ", ".join(f"{metric} {value:.4f}" for metric, value in summary["test"].items())
     print(f"test {results}; {summary['wall_seconds']:.1f} s; results in {workdir}")
 
@@ -146,24 +150,9 @@ def explain(args: Sequence[str], attempt: Callable[[Sequence[str]], object], pro
         except ConfigError:  # a value that is well formed, but needs the other flags
             fits = True
         if not fits:
-            raise ConfigError(f"{name} takes {in_words(types[name])}, not {value!r}")
+            takes = "no value" if types[name] is bool else in_words(types[name])
+            raise ConfigError(f"{name} takes {takes}, not {value!r}")
     raise ConfigError(f"cannot read {args[0]!r}: CONFIG comes first, then flags; see {prog} --help")
-
-
-def in_words(kind: Any) -> str:
-    """What a flag of this type takes.
-
-    >>> in_words(float | None), in_words(Literal["sgd", "adam"])
-    ('a number or None', 'one of sgd, adam')
-    """
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(get_args(kind))}"
-    if get_origin(kind) is tuple:
-        return "whole numbers"
-    if get_origin(kind) is UnionType:
-        return " or ".join(in_words(each) for each in get_args(kind))
-    words = {bool: "no value", int: "a whole number", float: "a number", str: "a name", Path: "a path"}
-    return words.get(kind, "None")
 
 
 def stored_config(workdir: Path) -> Config:
@@ -174,12 +163,10 @@ def stored_config(workdir: Path) -> Config:
     """
     path = workdir / "config.json"
     try:
-        settings = json.loads(path.read_text())
-        widths = settings.pop("widths")
-        return Config(**settings, widths=None if widths is None else tuple(widths))
+        return Config(**json.loads(path.read_text()))
     except OSError as error:
         raise ConfigError(f"nothing to resume: {path} cannot be read") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} holds no config of this version: {error}") from error
 
 

@@ -5,10 +5,11 @@ import difflib
 import math
 import runpy
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -118,52 +119,88 @@ class Config:
     """Seed of everything random but the split: initial parameters and the order of examples."""
 
     def __post_init__(self) -> None:
-        """Check each field by itself, and the loss's options against the loss.
+        """Check the type and range of each field, and what must fit together.
 
         Raises:
             ConfigError: A value does not fit; the message says which and what would.
         """
+        if isinstance(self.widths, list):  # as JSON has it; a tuple can be hashed
+            object.__setattr__(self, "widths", tuple(self.widths))
+        for name, kind in get_type_hints(Config).items():
+            check(name, getattr(self, name), has_type(getattr(self, name), kind), in_words(kind))
         choose("data", self.data, DATASETS)
-        for name in HYPERPARAMS:
+        for name, (fits, expected) in RANGES.items():
             value = getattr(self, name)
-            check(name, value, value is None or math.isfinite(value), "a finite number")
-        check_loss(self)
-        for name in ("valid_fraction", "test_fraction"):
-            check(name, getattr(self, name), 0 < getattr(self, name) < 1, "between 0 and 1")
+            check(name, value, value is None or (math.isfinite(value) and fits(value)), expected)
         held_out = self.valid_fraction + self.test_fraction
-        check(
-            "valid_fraction + test_fraction", held_out, held_out < 1, "below 1, to leave something to train on"
-        )
+        check("valid_fraction + test_fraction", held_out, held_out < 1, "below 1: the rest is for training")
+        fits_run = 0 <= self.warmup_epochs <= self.epochs
+        check("warmup_epochs", self.warmup_epochs, fits_run, f"from 0 to epochs = {self.epochs}")
         if self.widths is not None:
-            check(
-                "widths", self.widths, all(width >= 1 for width in self.widths), "whole numbers of at least 1"
-            )
-            if self.model == "linear" and self.widths:
-                raise ConfigError(
-                    "widths has no meaning for model linear, which has no hidden layer: leave it out"
-                )
-            if self.model == "cnn" and len(self.widths) < 2:
-                raise ConfigError(
-                    f"widths of a cnn needs a stage and a dense layer at least, not {self.widths}"
-                )
-        for name in ("learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            check(name, value, value is None or value > 0, "above 0")
-        for name in ("momentum", "ema_decay"):
-            value = getattr(self, name)
-            check(name, value, value is None or 0 <= value < 1, "at least 0 and below 1")
-        check("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
-        check("epochs", self.epochs, self.epochs >= 1, "at least 1")
-        fits = 0 <= self.warmup_epochs <= self.epochs
-        check("warmup_epochs", self.warmup_epochs, fits, f"from 0 to epochs = {self.epochs}")
-        if self.batch_size is not None:
-            check("batch_size", self.batch_size, self.batch_size >= 1, "at least 1, or None for all examples")
+            check("widths", self.widths, all(width >= 1 for width in self.widths), "at least 1 each")
+            fits_model, expected = WIDTHS_OF[self.model]
+            check(f"widths of model {self.model}", self.widths, fits_model(len(self.widths)), expected)
+        check_loss(self)
+
+
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "valid_fraction": (lambda x: 0 < x < 1, "between 0 and 1"),
+    "test_fraction": (lambda x: 0 < x < 1, "between 0 and 1"),
+    "learning_rate": (lambda x: x > 0, "above 0 and finite"),
+    "clip_norm": (lambda x: x > 0, "above 0 and finite"),
+    "momentum": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+    "ema_decay": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
+    "weight_decay": (lambda x: x >= 0, "at least 0 and finite"),
+    "batch_size": (lambda x: x >= 1, "at least 1, or None for all examples"),
+    "epochs": (lambda x: x >= 1, "at least 1"),
+    "seed": (lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1"),
+    "split_seed": (lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1"),
+}
+
+WIDTHS_OF: dict[str, tuple[Callable[[int], bool], str]] = {
+    "cnn": (lambda count: count >= 2, "two or more, the last a dense layer's"),
+    "mlp": (lambda count: count >= 1, "one or more"),
+    "linear": (lambda count: count == 0, "none"),
+}
 
 
 def check(name: str, value: object, fits: bool, expected: str) -> None:
     """Raise ConfigError when `value` does not fit."""
     if not fits:
-        raise ConfigError(f"{name} must be {expected}, not {value}")
+        raise ConfigError(f"{name} must be {expected}, not {value!r}")
+
+
+def has_type(value: object, kind: Any) -> bool:
+    """Whether a field of type `kind` can hold `value`; a whole number is a number too.
+
+    >>> has_type(1, float), has_type("1", float | None), has_type((1, 2), tuple[int, ...])
+    (True, False, True)
+    """
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(has_type(value, each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(has_type(item, get_args(kind)[0]) for item in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def in_words(kind: Any) -> str:
+    """What a field of this type holds.
+
+    >>> in_words(float | None), in_words(Literal["sgd", "adam"])
+    ('a number or None', 'one of sgd, adam')
+    """
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is UnionType:
+        return " or ".join(in_words(each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "whole numbers"
+    words = {bool: "True or False", int: "a whole number", float: "a number", str: "a name", Path: "a path"}
+    return words.get(kind, "None")
 
 
 def check_loss(config: Config) -> None:
@@ -230,9 +267,9 @@ def load_config(name: str) -> Config:
     """
     configs = find_configs()
     path = configs.get(name, Path(name))
-    if path.suffix != ".py" or not path.is_file():
-        if path.suffix == ".py":
-            raise ConfigError(f"there is no config file {name}")
+    if path.suffix == ".py" and not path.is_file():
+        raise ConfigError(f"there is no config file {name}")
+    if path.suffix != ".py":
         raise ConfigError(
             f"unknown config {name!r}{did_you_mean(name, configs)}; "
             f"there are: {', '.join(configs) or 'none here'}; or give the path of a .py file"

@@ -19,6 +19,7 @@ def test_a_config_is_a_value():
     assert Config(seed=1) == Config(seed=1)
     assert hash(Config(seed=1)) == hash(Config(seed=1))
     assert Config(seed=1) != Config(seed=2)
+    assert Config(widths=[4, 5]) == Config(widths=(4, 5))
     with pytest.raises(FrozenInstanceError):
         Config().seed = 1
 
@@ -65,15 +66,22 @@ def test_the_loss_itself_judges_the_range_of_its_options():
         ({"valid_fraction": 0.0}, "valid_fraction must be between 0 and 1, not 0.0"),
         ({"test_fraction": 1.0}, "test_fraction must be between 0 and 1, not 1.0"),
         ({"valid_fraction": 0.5, "test_fraction": 0.5}, "valid_fraction + test_fraction must be below 1"),
-        ({"widths": (32, 0)}, "widths must be whole numbers of at least 1"),
-        ({"widths": (32,)}, "widths of a cnn"),
-        ({"model": "linear", "widths": (32,)}, "no meaning for model linear"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, not 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a finite number, not nan"),
-        ({"clip_norm": -1.0}, "clip_norm must be above 0, not -1.0"),
+        ({"model": "cnnn"}, "model must be one of cnn, mlp, linear, not 'cnnn'"),
+        ({"epochs": "ten"}, "epochs must be a whole number, not 'ten'"),
+        ({"epochs": 1.5}, "epochs must be a whole number, not 1.5"),
+        ({"learning_rate": True}, "learning_rate must be a number, not True"),
+        ({"widths": (32, "x")}, "widths must be whole numbers or None, not (32, 'x')"),
+        ({"widths": (32, 0)}, "widths must be at least 1 each, not (32, 0)"),
+        ({"widths": (32,)}, "widths of model cnn must be two or more, the last a dense layer's, not (32,)"),
+        ({"model": "mlp", "widths": ()}, "widths of model mlp must be one or more, not ()"),
+        ({"model": "linear", "widths": (32,)}, "widths of model linear must be none, not (32,)"),
+        ({"seed": -1}, "seed must be from 0 to 2**32 - 1, not -1"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0 and finite, not 0.0"),
+        ({"learning_rate": float("inf")}, "learning_rate must be above 0 and finite, not inf"),
+        ({"clip_norm": -1.0}, "clip_norm must be above 0 and finite, not -1.0"),
         ({"momentum": 1.0}, "momentum must be at least 0 and below 1, not 1.0"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1, not 1.0"),
-        ({"weight_decay": -0.1}, "weight_decay must be at least 0, not -0.1"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0 and finite, not -0.1"),
         ({"epochs": 0}, "epochs must be at least 1, not 0"),
         ({"warmup_epochs": 11.0, "epochs": 10}, "warmup_epochs must be from 0 to epochs = 10, not 11.0"),
         ({"batch_size": 0}, "batch_size must be at least 1, or None for all examples, not 0"),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from jaxce.data import DATASETS, Examples, Split
+from jaxce.errors import ConfigError
 
 SHAPES = {"digits": (1797, (8, 8, 1), 10), "tumor": (569, (30,), 2), "iris": (150, (4,), 3)}
 
@@ -56,6 +57,14 @@ def test_a_split_keeps_the_proportions_of_the_classes():
     for seed in range(5):
         sizes = [(len(part.labels), part.labels.sum()) for part in Split(0.1, 0.2, seed).divide(NUMBERED)]
         assert sizes == [(700, 140), (100, 20), (200, 40)]
+
+
+@pytest.mark.parametrize(
+    ("valid", "test", "part"), [(0.001, 0.2, "valid"), (0.1, 0.001, "test"), (0.5, 0.499, "train")]
+)
+def test_a_part_too_small_for_the_classes_is_named(valid, test, part):
+    with pytest.raises(ConfigError, match=f"leave 1 of 1000 examples for {part}, too few for one of each of 2"):
+        Split(valid, test, seed=0).divide(NUMBERED)
 
 
 def test_a_seed_names_one_split():

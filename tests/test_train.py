@@ -116,6 +116,10 @@ def test_commands_are_listed(python):
         ([*TRAIN, "--label-smoothing", "1.5"], "label_smoothing is 1.5"),
         ([*TRAIN, "--epochs", "0"], "epochs must be at least 1, not 0"),
         ([*TRAIN, "digits", "iris"], "cannot read 'iris': CONFIG comes first, then flags"),
+        (
+            [*TRAIN, "iris", "--valid-fraction", "0.01"],
+            "valid_fraction = 0.01 and test_fraction = 0.2 leave 2 of 150 examples for valid",
+        ),
         ([*TRAIN, "--resume"], "--resume needs --workdir"),
         ([*TRAIN, "--resume", "--workdir", "nowhere"], "nothing to resume: "),
         (["-m", "jaxce", "trian"], "unknown command 'trian', did you mean train?"),
@@ -129,7 +133,7 @@ def test_a_mistake_is_told_in_one_line_and_leaves_nothing(args, line, python, tm
     assert done.stderr.startswith(f"error: {line}")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
-    assert [path.name for path in tmp_path.iterdir()] == ["wrong.py"]
+    assert {path.name for path in tmp_path.rglob("*")} <= {"wrong.py", "runs"}
 
 
 def test_a_run_that_fails_says_why_in_one_line_and_exits_with_one(python):

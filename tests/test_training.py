@@ -401,11 +401,10 @@ def test_nothing_to_resume_is_said(tiny, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_loss_that_is_not_finite_is_named_with_its_step_and_never_saved(tmp_path, tiny):
-    config = replace(tiny, optimizer="sgd", learning_rate=1e30, schedule="constant")
-    with pytest.raises(
-        TrainingError, match=r"^the loss is (nan|inf) at step 2 \(epoch 1\): lower the learning rate"
-    ):
+@pytest.mark.parametrize("batch_size", [32, None], ids=["in the next step", "in the valid part"])
+def test_a_loss_that_is_not_finite_is_named_with_its_step_and_never_saved(batch_size, tmp_path, tiny):
+    config = replace(tiny, optimizer="sgd", learning_rate=1e30, schedule="constant", batch_size=batch_size)
+    with pytest.raises(TrainingError, match=r"^the loss is (nan|inf) at step 2: lower the learning rate"):
         run(config, tmp_path / "run")
     assert rows(tmp_path / "run") == []
     assert not any(path.name.isdigit() for path in (tmp_path / "run" / "checkpoints").iterdir())

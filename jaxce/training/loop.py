@@ -1,4 +1,4 @@
-"""One run from config to summary: the only file of the training that touches clock, files and terminal."""
+"""One run, config to summary: with checkpoints and progress, all that touches clock, files and terminal."""
 
 import importlib.metadata
 import json
@@ -39,9 +39,9 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
         TrainingError: The loss is not finite.
     """
     started = time.perf_counter() if started is None else started
+    dataset = DATASETS[config.data](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     claim(workdir, config, resume)
 
-    dataset = DATASETS[config.data](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
     mesh = make_mesh(min(config.batch_size or num_train, num_train))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -66,7 +66,8 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
                 state, steps = train_epoch(state, numbers, train)
                 scores = evaluate(state, numbers, valid)
                 steps, scores = jax.device_get((steps, scores))
-                check_finite(steps["loss"], epoch, workdir)
+                # The valid loss too: the last step's update may be the one that broke the parameters.
+                check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
                 row = {
                     "epoch": epoch + 1,
                     "train_loss": number(steps["loss"].mean()),
@@ -124,14 +125,13 @@ def make_mesh(batch_size: int) -> Mesh:
     return jax.make_mesh((count,), ("batch",), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
-def check_finite(losses: np.ndarray, epoch: int, workdir: Path) -> None:
+def check_finite(losses: np.ndarray, steps_before: int, workdir: Path) -> None:
     """Raise TrainingError that names the first step whose loss is not a finite number."""
     bad = np.flatnonzero(~np.isfinite(losses))
     if bad.size:
-        step = epoch * len(losses) + int(bad[0]) + 1
         raise TrainingError(
-            f"the loss is {losses[bad[0]]} at step {step} (epoch {epoch + 1}): lower the learning rate or set "
-            f"clip_norm; the last good state is in {workdir / 'checkpoints'}"
+            f"the loss is {losses[bad[0]]} at step {steps_before + bad[0] + 1}: lower the learning rate or set "
+            f"clip_norm; {workdir / 'checkpoints'} holds only states from before"
         )
 
 

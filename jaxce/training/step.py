@@ -86,9 +86,9 @@ def make_train(
     steps_per_epoch = num_train // batch_size
 
     def place(tree: Any, *axes: str | None) -> Any:
-        return (
-            jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(*axes))) if mesh else tree
-        )
+        if mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(*axes)))
 
     def init(key: PRNGKeyArray, hyperparams: Hyperparams) -> State:
         params_key, order_key = jax.random.split(key)
