@@ -340,7 +340,7 @@ def test_a_run_leaves_its_config_metrics_summary_and_checkpoints(finished, tiny)
     assert {"train_loss", "train_accuracy", "valid_loss", "valid_accuracy"} <= set(rows(workdir)[0])
 
 
-def test_a_run_measures_its_test_part_with_its_final_state(finished, tiny):
+def test_a_run_measures_valid_and_test_with_its_own_state(finished, tiny):
     workdir, summary = finished
     dataset = DATASETS["iris"](Split(tiny.valid_fraction, tiny.test_fraction, tiny.split_seed))
     made = make_train(tiny, (4,), 3, len(dataset.train.labels))
@@ -351,6 +351,8 @@ def test_a_run_measures_its_test_part_with_its_final_state(finished, tiny):
     scores = made.evaluate(state, numbers, dataset.test)
     np.testing.assert_allclose(summary["test"]["loss"], scores["loss"], rtol=1e-5)
     np.testing.assert_allclose(summary["test"]["accuracy"], scores["accuracy"], rtol=1e-5)
+    scores = made.evaluate(state, numbers, dataset.valid)
+    np.testing.assert_allclose(rows(workdir)[-1]["valid_loss"], scores["loss"], rtol=1e-5)
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         saved = checkpoints.restore_latest(like=state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), saved.params, state.params)
