@@ -173,7 +173,9 @@ def stored_config(workdir: Path) -> Config:
 def cache_compilations() -> None:
     """Keep compiled programs in the user's cache folder, so that the next run need not compile them."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("jaxce"))
+        with contextlib.suppress(OSError):  # no such folder to be had: then every run compiles
+            folder = platformdirs.user_cache_dir("jaxce", ensure_exists=True)
+            jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

@@ -24,10 +24,11 @@ def caches(tmp_path_factory):
 
 @pytest.fixture
 def python(tmp_path, caches):
-    """Run Python in an empty folder, warnings being errors, with a cache folder of the tests' own."""
+    """Run Python in an empty folder, with a cache folder of the tests' own."""
 
-    def run(*args):
-        environment = os.environ | {"XDG_CACHE_HOME": str(caches), "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    def run(*args, **changes):
+        settings = {"XDG_CACHE_HOME": str(caches), "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+        environment = os.environ | settings | changes
         return subprocess.run(
             [sys.executable, *args], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
@@ -83,6 +84,13 @@ def test_help_lists_every_flag_with_its_meaning_and_every_config(python):
         assert f"- {name}: " in done.stdout
     assert "--workdir" in done.stdout
     assert "Passes over the training examples. (default: 100)" in done.stdout
+
+
+def test_a_cache_folder_that_cannot_be_made_is_done_without(python, tmp_path):
+    (tmp_path / "file").touch()
+    done = python(*TRAIN, *TINY, XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert done.returncode == 0
+    assert done.stderr == ""
 
 
 def test_commands_are_listed(python):
