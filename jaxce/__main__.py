@@ -1,8 +1,8 @@
-"""`python -m jaxce`."""
+"""`python -m jaxce`: the same as the command `jaxce`."""
 
 import sys
 
-if __name__ == "__main__":
-    from jaxce.verification.command import main
+from jaxce.cli import main
 
-    sys.exit(main(sys.argv[2:], "jaxce verify") if sys.argv[1:2] == ["verify"] else 2)
+if __name__ == "__main__":
+    sys.exit(main())

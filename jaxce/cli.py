@@ -1,0 +1,196 @@
+"""The command line, `jaxce` or `python -m jaxce`: commands, flags, and mistakes told in one line."""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn, get_type_hints
+
+import jax
+import platformdirs
+import tyro
+
+from jaxce.config import Config, describe_configs, did_you_mean, in_words, load_config
+from jaxce.errors import ConfigError, TrainingError
+
+DONE, FAILED, MISUSED = 0, 1, 2
+
+
+def main() -> int:
+    """Run the command that this process was started with; see `run_command`."""
+    args = sys.argv[1:] or ["--help"]
+    if args[0] not in ("-h", "--help"):
+        return run_command(args[0], args[1:], prog=f"jaxce {args[0]}")
+    print("usage: jaxce COMMAND ...\n")
+    for name, command in COMMANDS.items():
+        print(f"  {name:8} {(command.__doc__ or '').partition(chr(10))[0]}")
+    print("\njaxce COMMAND --help says more of one.")
+    return DONE
+
+
+def run_command(name: str, args: Sequence[str], prog: str) -> int:
+    """Run one command; what goes wrong leaves one line on standard error.
+
+    Args:
+        name: One of COMMANDS.
+        args: What stands behind it.
+        prog: What the user typed before `args`.
+
+    Returns:
+        0 done, 2 a mistake in usage or config, 1 anything else.
+    """
+    try:
+        if name not in COMMANDS:
+            raise ConfigError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see jaxce --help")
+        return COMMANDS[name](list(args), prog)
+    except KeyboardInterrupt:
+        print("\nerror: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        line = (
+            str(error)
+            if isinstance(error, ConfigError | TrainingError)
+            else f"{type(error).__name__}: {error} (python -X dev shows where)"
+        )
+        print(f"error: {' '.join(line.split())}", file=sys.stderr)
+        return MISUSED if isinstance(error, ConfigError) else FAILED
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """What `train` can be told: where to work, and every field of the config."""
+
+    config: tyro.conf.OmitArgPrefixes[Config]
+    workdir: Path | None = None
+    """Folder for results and checkpoints, new or empty. None: runs/<config>-<date>-<time>."""
+    resume: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Go on from the newest checkpoint in --workdir, with the config that lies there."""
+
+
+def train(args: list[str], prog: str) -> int:
+    """Train a model as a config says, and say where the results are."""
+    started = time.perf_counter()
+    name = args.pop(0) if args and not args[0].startswith("-") else None
+    config = load_config(name or "digits")
+    flags = parse(TrainFlags(config=config), args, prog)
+    if flags.resume:
+        if flags.workdir is None:
+            raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
+        if name is None:
+            flags = parse(TrainFlags(config=stored_config(flags.workdir)), args, prog)
+    from jaxce.training.loop import run  # seconds of imports that --help and mistakes need not wait for
+
+    cache_compilations()
+    workdir = flags.workdir or new_workdir(Path(name or "digits").stem)
+    try:
+        summary = run(flags.config, workdir, resume=flags.resume, started=started)
+    finally:
+        if not flags.workdir:
+            with contextlib.suppress(OSError):  # as it must be, unless the run failed before it wrote anything
+                workdir.rmdir()
+    results = ", ".join(f"{metric} {value:.4f}" for metric, value in summary["test"].items())
+    print(f"test {results}; {summary['wall_seconds']:.1f} s; results in {workdir}")
+    return DONE
+
+
+def verify(args: list[str], prog: str) -> int:
+    """Check every loss against its definition and its gradient against mpmath and jax.grad."""
+    from jaxce.verification.command import main
+
+    return main(args, prog)
+
+
+COMMANDS: dict[str, Callable[[list[str], str], int]] = {"train": train, "verify": verify}
+
+
+def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:
+    """`defaults`, changed by `args`; `--help` prints all flags and exits.
+
+    Raises:
+        ConfigError: A flag or value that does not fit, in one sentence.
+    """
+    configs = "\n".join(f"- {name}: {line}" for name, line in describe_configs().items())
+    description = (
+        f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
+    )
+
+    def attempt(args: Sequence[str]) -> TrainFlags | None:
+        # tyro answers mistakes with a box of many lines; what it says is found out below and said in one.
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                return tyro.cli(
+                    TrainFlags, prog=f"{prog} [CONFIG]", description=description, default=defaults, args=args
+                )
+        except SystemExit as stop:
+            if not stop.code:
+                raise
+            return None
+
+    found = attempt(args)
+    return found if found is not None else explain(args, attempt, prog)
+
+
+def explain(args: Sequence[str], attempt: Callable[[Sequence[str]], object], prog: str) -> NoReturn:
+    """Raise the ConfigError that says what is wrong with `args`, by trying each flag alone."""
+    types = {
+        f"--{name.replace('_', '-')}": kind
+        for owner in (Config, TrainFlags)
+        for name, kind in get_type_hints(owner).items()
+        if kind is not Config
+    }
+    starts = [i for i, arg in enumerate(args) if arg.startswith("--")]
+    for start, end in itertools.pairwise([*starts, len(args)]):
+        name, _, value = " ".join(args[start:end]).partition("=" if "=" in args[start] else " ")
+        if (name := name.replace("_", "-")) not in types:
+            raise ConfigError(f"unknown flag {name}{did_you_mean(name, types)}; see {prog} --help")
+        try:
+            fits = attempt(args[start:end]) is not None
+        except ConfigError:  # a value that is well formed, but needs the other flags
+            fits = True
+        if not fits:
+            takes = "no value" if types[name] is bool else in_words(types[name])
+            raise ConfigError(f"{name} takes {takes}, not {value!r}")
+    raise ConfigError(f"cannot read {args[0]!r}: CONFIG comes first, then flags; see {prog} --help")
+
+
+def stored_config(workdir: Path) -> Config:
+    """The config of the run in `workdir`.
+
+    Raises:
+        ConfigError: There is none, or it cannot be read.
+    """
+    path = workdir / "config.json"
+    try:
+        return Config(**json.loads(path.read_text()))
+    except OSError as error:
+        raise ConfigError(f"nothing to resume: {path} cannot be read") from error
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} holds no config of this version: {error}") from error
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs in the user's cache folder, so that the next run need not compile them."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        with contextlib.suppress(OSError):  # no such folder to be had: then every run compiles
+            folder = platformdirs.user_cache_dir("jaxce", ensure_exists=True)
+            jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def new_workdir(name: str) -> Path:
+    """A new folder runs/<name>-<date>-<time>, numbered where several begin in one second."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for suffix in itertools.chain([""], (f"-{i}" for i in itertools.count(2))):
+        with contextlib.suppress(FileExistsError):
+            (path := Path("runs") / f"{stem}{suffix}").mkdir(parents=True)
+            return path
+    raise AssertionError("unreachable")

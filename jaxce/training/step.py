@@ -1,0 +1,142 @@
+"""The pure part of training: `make_train` turns a config into `init`, `train_epoch` and `evaluate`."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxce.config import Config
+from jaxce.data import Examples
+from jaxce.models import Model, Params
+from jaxce.training.objective import Objective
+from jaxce.training.optimizers import make_optimizer, update_mean
+
+Hyperparams = Mapping[str, Float[Array, ""] | float]
+Metrics = dict[str, Array]
+
+
+class State(NamedTuple):
+    """Everything that the rest of a run depends on: whoever has it, goes on with the same bits.
+
+    Attributes:
+        params: The network's parameters.
+        opt_state: The optimizer's state, the step count of its schedule among it.
+        mean_params: Running mean of the parameters; None without `ema_decay`.
+        key: Where the order of every epoch comes from. It does not change.
+        epoch: Epochs done.
+    """
+
+    params: Params
+    opt_state: Any
+    mean_params: Params | None
+    key: PRNGKeyArray
+    epoch: Int[Array, ""]
+
+
+class Train(NamedTuple):
+    """Pure functions of arrays: to be jitted, vmapped over keys and hyperparams, or mapped.
+
+    Attributes:
+        init: (key, hyperparams) -> state.
+        train_epoch: (state, hyperparams, examples) -> state, and `loss` and `accuracy` of each step [steps].
+        evaluate: (state, hyperparams, examples) -> mean `loss` and `accuracy`, and the `outputs` [N, outputs].
+    """
+
+    init: Callable[[PRNGKeyArray, Hyperparams], State]
+    train_epoch: Callable[[State, Hyperparams, Examples], tuple[State, Metrics]]
+    evaluate: Callable[[State, Hyperparams, Examples], Metrics]
+
+
+def epoch_order(
+    key: PRNGKeyArray, epoch: Int[Array, ""] | int, num_examples: int, batch_size: int
+) -> Int[Array, "steps batch"]:
+    """Which examples each step of an epoch takes: each at most once, by key and epoch alone.
+
+    What fills no last batch is left out; as every epoch has another order, it is left out of another one.
+    """
+    steps = num_examples // batch_size
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
+    return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def make_train(
+    config: Config, input_shape: tuple[int, ...], num_classes: int, num_train: int, mesh: Mesh | None = None
+) -> Train:
+    """The run that `config` describes, as pure functions.
+
+    Of the config, they read what shapes the program. Its numbers (HYPERPARAMS) and its seed come in as
+    arguments, traced, so that one compiled program serves all their values.
+
+    Args:
+        config: What to train, and how.
+        input_shape: Shape of one example's inputs.
+        num_classes: Classes that labels count.
+        num_train: Training examples, which with the batch size gives the steps of an epoch.
+        mesh: Devices with an axis `batch` to divide every batch over; None leaves that to the caller.
+    """
+    objective = Objective(config.loss, num_classes)
+    model = Model(config.model, objective.num_outputs, config.widths)
+    batch_size = min(config.batch_size or num_train, num_train)
+    steps_per_epoch = num_train // batch_size
+
+    def place(tree: Any, *axes: str | None) -> Any:
+        if mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+
+    def init(key: PRNGKeyArray, hyperparams: Hyperparams) -> State:
+        params_key, order_key = jax.random.split(key)
+        params = model.init(params_key, input_shape)
+        opt_state = make_optimizer(config, hyperparams, steps_per_epoch).init(params)
+        mean_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
+        return place(State(params, opt_state, mean_params, order_key, jnp.zeros((), jnp.int32)))
+
+    def train_epoch(state: State, hyperparams: Hyperparams, examples: Examples) -> tuple[State, Metrics]:
+        tx = make_optimizer(config, hyperparams, steps_per_epoch)
+
+        def batch_loss(params: Params, batch: Examples) -> tuple[Array, Array]:
+            outputs = model.apply(params, batch.inputs)
+            accuracy = (objective.predict(outputs) == batch.labels).mean()
+            return objective.losses(outputs, batch.labels, hyperparams).mean(), accuracy
+
+        def train_step(state: State, numbered: tuple[Array, Examples]) -> tuple[State, Metrics]:
+            step, batch = numbered
+            (loss, accuracy), grads = jax.value_and_grad(batch_loss, has_aux=True)(state.params, batch)
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            mean_params = state.mean_params
+            if mean_params is not None:
+                mean_params = update_mean(mean_params, params, hyperparams["ema_decay"], step)
+            state = state._replace(params=params, opt_state=opt_state, mean_params=mean_params)
+            return state, {"loss": loss, "accuracy": accuracy}
+
+        order = epoch_order(state.key, state.epoch, num_train, batch_size)
+        # One gather for the whole epoch: inside the step it would be fused into, and repeated for, every use.
+        batches = place(jax.tree.map(lambda rows: jnp.asarray(rows)[order], examples), None, "batch")
+        steps = state.epoch * steps_per_epoch + jnp.arange(steps_per_epoch)
+        state, metrics = jax.lax.scan(train_step, state, (steps, batches))
+        return place((state._replace(epoch=state.epoch + 1), metrics))
+
+    def evaluate(state: State, hyperparams: Hyperparams, examples: Examples) -> Metrics:
+        params = state.params if state.mean_params is None else state.mean_params
+        count = len(examples.labels)
+        steps = math.ceil(count / batch_size)
+
+        def in_batches(rows: Array | np.ndarray) -> Array:
+            padding = ((0, steps * batch_size - count),) + ((0, 0),) * (rows.ndim - 1)
+            return jnp.pad(rows, padding).reshape(steps, batch_size, *rows.shape[1:])
+
+        batches = place(in_batches(examples.inputs), None, "batch")
+        outputs = jax.lax.map(lambda inputs: model.apply(params, inputs), batches)
+        outputs = outputs.reshape(steps * batch_size, -1)[:count]
+        loss = objective.losses(outputs, examples.labels, hyperparams).mean()
+        accuracy = (objective.predict(outputs) == examples.labels).mean()
+        return place({"loss": loss, "accuracy": accuracy, "outputs": outputs})
+
+    return Train(init, train_epoch, evaluate)
