@@ -32,8 +32,13 @@ LOSS_OPTIONS = (
     "clip",
 )
 
-# A network gives logits or predictions; the other losses take probabilities or cosines.
-TRAINABLE_LOSSES = [name for name, loss in jaxce.LOSSES.items() if loss.inputs in ("logits", "predictions")]
+# A network gives logits or predictions; the other losses take probabilities or cosines, and margin heads
+# give no loss. The error rate is one, but its gradient is zero.
+TRAINABLE_LOSSES = [
+    name
+    for name, loss in jaxce.LOSSES.items()
+    if loss.inputs in ("logits", "predictions") and loss.returns == "losses" and name != "classification_error"
+]
 
 # Numbers that enter the compiled step as traced scalars: changing one never compiles again.
 HYPERPARAMS = ("learning_rate", "momentum", "weight_decay", "clip_norm", "ema_decay", *LOSS_OPTIONS)

@@ -19,8 +19,14 @@ from jaxce import (
     softmax_focal_loss,
 )
 
-INTEGER_LOSSES = [n for n, loss in jaxce.LOSSES.items() if (loss.inputs, loss.labels) == ("logits", "integer")]
-DISTRIBUTION_LOSSES = [n for n, loss in jaxce.LOSSES.items() if (loss.inputs, loss.labels) == ("logits", "distribution")]
+# The losses on logits that have a slope; the error rate is tested in test_regression.
+SMOOTH = [
+    loss
+    for loss in jaxce.LOSSES.values()
+    if loss.inputs == "logits" and loss.returns == "losses" and loss.name != "classification_error"
+]
+INTEGER_LOSSES = [loss.name for loss in SMOOTH if loss.labels == "integer"]
+DISTRIBUTION_LOSSES = [loss.name for loss in SMOOTH if loss.labels == "distribution"]
 CASES = [
     pytest.param(name, options, id=f"{name}-{options}")
     for name in INTEGER_LOSSES + DISTRIBUTION_LOSSES
@@ -208,7 +214,9 @@ def test_values_agree_with_optax_where_optax_is_right(rng):
         optax.softmax_cross_entropy_with_integer_labels(logits, labels),
         rtol=1e-5,
     )
-    assert_allclose(softmax_cross_entropy(logits, targets), optax.softmax_cross_entropy(logits, targets), rtol=1e-5)
+    assert_allclose(
+        softmax_cross_entropy(logits, targets), optax.softmax_cross_entropy(logits, targets), rtol=1e-5
+    )
     assert_allclose(
         softmax_cross_entropy_with_integer_labels(logits, labels, where=mask),
         optax.softmax_cross_entropy_with_integer_labels(logits, labels, where=mask),
@@ -236,7 +244,9 @@ def test_axis_moves_the_classes(axis, rng):
     assert_allclose(jax.grad(total)(logits), closed, rtol=1e-6)
     targets = rng.dirichlet(np.ones(24), ()).reshape(2, 3, 4).astype(np.float32)
     assert_allclose(
-        softmax_cross_entropy(logits, targets, axis), optax.softmax_cross_entropy(logits, targets, axis), rtol=1e-5
+        softmax_cross_entropy(logits, targets, axis),
+        optax.softmax_cross_entropy(logits, targets, axis),
+        rtol=1e-5,
     )
 
 
@@ -256,7 +266,9 @@ def test_a_masked_class_leaves_the_denominator(rng):
     classes = np.array([[True, True, True, False, False]])
     for options in ({}, {"label_smoothing": 0.1}, {"z_loss": 0.1}):
         masked = softmax_cross_entropy_with_integer_labels(logits, labels, where=classes, **options)
-        assert_allclose(masked, softmax_cross_entropy_with_integer_labels(logits[:, :3], labels, **options), rtol=1e-6)
+        assert_allclose(
+            masked, softmax_cross_entropy_with_integer_labels(logits[:, :3], labels, **options), rtol=1e-6
+        )
         grad = softmax_cross_entropy_with_integer_labels_grad(logits, labels, where=classes, **options)
         short = softmax_cross_entropy_with_integer_labels_grad(logits[:, :3], labels, **options)
         assert_allclose(grad[:, :3], short, rtol=1e-5, atol=1e-7)
@@ -272,7 +284,9 @@ def test_a_masked_example_costs_nothing_and_gets_no_gradient_even_if_it_is_nan(s
     for loss, y in ((softmax_cross_entropy_with_integer_labels, labels), (softmax_cross_entropy, targets)):
         assert_array_equal(np.isfinite(loss(logits, y)), [True, False, True])
         value = loss(logits, y, where=keep, label_smoothing=0.1, z_loss=0.1)
-        grad = jax.grad(lambda z, loss=loss, y=y: loss(z, y, where=keep, label_smoothing=0.1, z_loss=0.1).sum())(logits)
+        grad = jax.grad(
+            lambda z, loss=loss, y=y: loss(z, y, where=keep, label_smoothing=0.1, z_loss=0.1).sum()
+        )(logits)
         assert value[1] == 0
         assert_array_equal(grad[1], 0)
         alone = loss(logits[::2], y[::2], label_smoothing=0.1, z_loss=0.1)
@@ -284,7 +298,9 @@ def test_an_ignored_label_costs_nothing_and_gets_no_gradient(rng):
     options = {"label_smoothing": 0.1, "z_loss": 0.1, "class_weights": np.ones(3)}
     for run in (lambda f: f, jax.jit):
         value = run(lambda z, y: softmax_cross_entropy_with_integer_labels(z, y, ignore_index=-100, **options))
-        grad = run(lambda z, y: softmax_cross_entropy_with_integer_labels_grad(z, y, ignore_index=-100, **options))
+        grad = run(
+            lambda z, y: softmax_cross_entropy_with_integer_labels_grad(z, y, ignore_index=-100, **options)
+        )
         assert_array_equal(value(logits, labels)[1::2], 0)
         assert_array_equal(grad(logits, labels)[1::2], 0)
         seen = softmax_cross_entropy_with_integer_labels(logits[::2], labels[::2], **options)
