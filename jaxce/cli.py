@@ -109,7 +109,14 @@ def verify(args: list[str], prog: str) -> int:
     return main(args, prog)
 
 
-COMMANDS: dict[str, Callable[[list[str], str], int]] = {"train": train, "verify": verify}
+def bench(args: list[str], prog: str) -> int:
+    """Time jaxce beside optax, torch and the usual Flax way, and compare with the goals."""
+    from jaxce.bench.command import main
+
+    return main(args, prog)
+
+
+COMMANDS: dict[str, Callable[[list[str], str], int]] = {"train": train, "verify": verify, "bench": bench}
 
 
 def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:

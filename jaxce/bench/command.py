@@ -1,0 +1,87 @@
+"""The front door of the benchmark: which works, the table, JSON, the exit code."""
+
+import argparse
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from jaxce.bench import losses, training
+from jaxce.bench.timing import Timing, Work, measure
+
+WORKS = {work.name: work for work in (*losses.WORKS, *training.WORKS)}
+
+
+def main(argv: Sequence[str], prog: str = "jaxce bench") -> int:
+    """Measure, print, and return 0: a goal that is missed is printed as missed."""
+    parser = argparse.ArgumentParser(
+        prog,
+        description="Time jaxce beside the peers that are installed, in turns, and compare with the goals.",
+    )
+    parser.add_argument("works", nargs="*", metavar="WORK", type=_work, help=f"of {', '.join(WORKS)}")
+    parser.add_argument("--json", action="store_true", help="print numbers only, as JSON")
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has said why
+        return int(stop.code or 0)
+    console = Console(highlight=False, soft_wrap=True)
+    found: dict[str, dict[str, Timing | None]] = {}
+    for name in options.works or WORKS:
+        found[name] = measure(WORKS[name])
+        if not options.json:
+            console.print(as_table(WORKS[name], found[name]))
+    if options.json:
+        print(json.dumps(as_json(found), indent=1))
+    else:
+        console.print(
+            f"jax {jax.__version__} on {jax.devices()[0].device_kind}, Python {platform.python_version()}"
+        )
+    return 0
+
+
+def _work(name: str) -> str:
+    if name not in WORKS:
+        raise argparse.ArgumentTypeError(f"no work is called {name}: there are {', '.join(WORKS)}")
+    return name
+
+
+def as_table(work: Work, timings: Mapping[str, Timing | None]) -> Table:
+    """One work: a line for each contender, how many times as long it takes as jaxce, and the goal."""
+    ours = timings["jaxce"]
+    assert ours is not None
+    table = Table(title=f"{work.name}: {work.description}", title_justify="left", box=None)
+    for column in ("", "median ms", "fastest", "slowest", "× jaxce", "goal"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, timing in timings.items():
+        if timing is None:
+            table.add_row(name, "not installed")
+            continue
+        ratio, goal = timing.median / ours.median, work.goals.get(name)
+        verdict = "" if goal is None else met(ratio >= goal, f"≥ {goal:.2g}")
+        if name == "jaxce" and work.at_most is not None:
+            verdict = met(ours.median <= work.at_most, f"≤ {work.at_most * 1000:.0f} ms")
+        times = [f"{seconds * 1000:.3g}" for seconds in (timing.median, timing.fastest, timing.slowest)]
+        table.add_row(name, *times, f"{ratio:.2f}", verdict)
+    return table
+
+
+def met(yes: bool, goal: str) -> str:
+    """The goal, coloured by whether it was met, and said in words too."""
+    return f"[green]{goal} met[/]" if yes else f"[red]{goal} missed[/]"
+
+
+def as_json(found: Mapping[str, Mapping[str, Timing | None]]) -> dict[str, Any]:
+    """Seconds, by work and contender."""
+    return {
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+        "works": {
+            work: {name: None if timing is None else vars(timing) for name, timing in timings.items()}
+            for work, timings in found.items()
+        },
+    }
