@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxce.bench import command, losses
+from jaxce.bench import command, eager, losses
 from jaxce.bench.timing import Contender, Work, measure
 
 
@@ -59,3 +59,14 @@ def test_the_libraries_are_given_the_same_work(contenders):
     ours, optax = (jax.tree.leaves(found[name].run()) for name in ("jaxce", "optax"))
     for mine, theirs in zip(ours, optax, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_eager_calls_are_of_functions_that_give_the_same(monkeypatch):
+    given = []
+    monkeypatch.setattr(eager, "repeated", lambda function, *arguments: given.append(function(*arguments)))
+    for work in eager.WORKS:
+        assert list(work.contenders()) == ["jaxce", "optax", "jaxce compiled"]
+    assert len(given) == 3 * len(eager.WORKS)
+    for mine, theirs, compiled in zip(given[::3], given[1::3], given[2::3], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(compiled, mine, rtol=1e-6)

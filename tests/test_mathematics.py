@@ -1,6 +1,7 @@
 """The statements that the project embodies, M1 to M9 and M13, and the worked numbers, by the public API.
 
-M10, squared error, stands in test_regression.py; M11 in test_chunked.py; M12 in test_margin.py.
+M10, squared error as a metric and its blind spots, stands in test_regression.py; M11 in test_chunked.py; M12 in
+test_margin.py.
 """
 
 import jax
@@ -11,6 +12,7 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import log_loss
 
 import jaxce
+from jaxce.verification import samples
 
 ANIMALS = jnp.array([2, 1, 0])  # the true classes
 MODEL_1 = np.array([[0.3, 0.3, 0.4], [0.3, 0.4, 0.3], [0.1, 0.2, 0.7]])
@@ -119,6 +121,28 @@ def test_the_hessian_of_the_softmax_loss_is_positive_semidefinite(rng):  # M7
     hessian = jax.hessian(jaxce.softmax_cross_entropy_with_integer_labels)(z, jnp.array(1))
     assert_allclose(hessian, jnp.diag(p) - jnp.outer(p, p), atol=1e-6)
     assert np.linalg.eigvalsh(hessian).min() > -1e-6
+
+
+@pytest.mark.parametrize("name", [name for name, loss in jaxce.LOSSES.items() if loss.convex is not None])
+def test_each_loss_has_the_convexity_that_losses_says(name, rng):  # M7
+    loss = jaxce.LOSSES[name]
+    with jax.enable_x64(True):
+        x = samples.tame(loss.inputs, rng, 100, 3)
+        if loss.inputs == "logits":
+            x = np.concatenate([x, 3 * x, x / 10, np.zeros((1, 3))])
+        x, y = samples.with_labels(loss, x, rng, np.float64)
+        value = samples.functions(loss, {})[0]
+        hessians = jax.jit(jax.vmap(jax.hessian(lambda x, y: value(x, y).sum())))(x, y)
+        eigenvalues = np.linalg.eigvalsh(hessians)
+        if loss.convex:
+            assert eigenvalues.min() >= -1e-12 * eigenvalues.max()
+        elif (
+            name == "classification_error"
+        ):  # steps, flat between them: half-way it exceeds the mean of the ends
+            wrong, right, label = jnp.array([0.0, 3.0]), jnp.array([1.0, 0.0]), jnp.array(0)
+            assert value((wrong + right) / 2, label) > (value(wrong, label) + value(right, label)) / 2
+        else:
+            assert eigenvalues.min() < -1e-4
 
 
 def test_squared_error_of_a_sigmoid_or_a_softmax_is_not_convex():  # M7

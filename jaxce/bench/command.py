@@ -10,10 +10,10 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from jaxce.bench import losses, training
+from jaxce.bench import eager, losses, training
 from jaxce.bench.timing import Timing, Work, measure
 
-WORKS = {work.name: work for work in (*losses.WORKS, *training.WORKS)}
+WORKS = {work.name: work for work in (*losses.WORKS, *eager.WORKS, *training.WORKS)}
 
 
 def main(argv: Sequence[str], prog: str = "jaxce bench") -> int:
