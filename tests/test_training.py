@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from rich.console import Console
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 import jaxce
 from jaxce.config import Config, hyperparams, load_config
@@ -303,6 +303,33 @@ def test_the_coefficients_are_those_of_scikit_learn(name):
     (layer,) = state.params.values()
     np.testing.assert_allclose(layer["kernel"].T, peer.coef_, atol=1e-3, rtol=0)
     np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.0])
+def test_least_squares_finds_the_model_and_the_r2_of_scikit_learn(penalty):
+    config = load_config("regression")
+    dataset = DATASETS["regression"](Split(config.valid_fraction, config.test_fraction, config.split_seed))
+    num_train = len(dataset.train.labels)
+    assert config.weight_decay == 2 / num_train
+    config = replace(config, weight_decay=2 * penalty / num_train)
+    objective = make_objective(config, dataset)
+    made = make_train(config, (10,), objective, num_train)
+    numbers = hyperparams(config)
+    state, _ = jax.lax.scan(
+        lambda state, _: (made.train_epoch(state, numbers, dataset.train)[0], None),
+        made.init(KEY, numbers),
+        length=config.epochs,
+    )
+    peer = Ridge(penalty) if penalty else LinearRegression()
+    peer.fit(dataset.train.inputs.astype(np.float64), dataset.train.labels)
+    (layer,) = state.params.values()
+    np.testing.assert_allclose(layer["kernel"][:, 0], peer.coef_, atol=1e-3, rtol=0)
+    np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
+    scores = made.evaluate(state, numbers, dataset.test)
+    assert set(scores) == {"loss", "outputs"}
+    found = objective.score(np.asarray(scores["outputs"]), dataset.test.labels)
+    np.testing.assert_allclose(found["r2"], peer.score(dataset.test.inputs, dataset.test.labels), atol=1e-5)
+    np.testing.assert_allclose(found["rmse"], np.sqrt(scores["loss"]), rtol=1e-5)
 
 
 # The loop

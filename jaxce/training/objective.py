@@ -196,6 +196,75 @@ class NumberObjective(Objective):
         return metrics.of_numbers(outputs[:, 0], labels)
 
 
+@dataclass(frozen=True)
+class EmbeddingObjective(Objective):
+    """Features, compared by their cosines; in training a head turns them into logits of the classes seen.
+
+    Attributes:
+        width: Length of the features, which are the outputs.
+        head: Margin head of `jaxce.LOSSES`; None for a linear layer.
+        degree: The head's margin where it has to be a Python integer.
+        has_unseen: Whether there are examples of classes that training has not, numbered from `num_classes` on.
+            They count in no mean, and are what verification is measured on.
+    """
+
+    width: int
+    head: str | None
+    degree: int | None
+    has_unseen: bool
+
+    @property
+    def headline(self) -> str:  # type: ignore[override]  # a constant elsewhere
+        """The metric to show while a run goes on."""
+        return "verification_auc" if self.has_unseen else "accuracy"
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs that the network must have."""
+        return self.width
+
+    def init(self, key: PRNGKeyArray) -> dict[str, Any]:
+        """A vector for each class."""
+        shape = (self.width, self.num_classes)
+        return {"head": {"kernel": jax.nn.initializers.lecun_normal()(key, shape)}}
+
+    def measure(
+        self,
+        outputs: Float[Array, "batch width"],
+        labels: Int[Array | np.ndarray, "batch"],
+        hyperparams: Hyperparams,
+        params: Mapping[str, Any],
+    ) -> dict[str, Float[Array, ""]]:
+        """Mean `loss`, and `accuracy` of the nearest class vector, margin left out; of the classes seen."""
+        kernel = params["head"]["kernel"]
+        is_seen = jnp.asarray(labels < self.num_classes, outputs.dtype)
+        labels = jnp.where(is_seen > 0, labels, 0)
+        logits = self._logits(outputs, kernel, labels, hyperparams)
+        plain = outputs @ kernel if self.head is None else jaxce.normalized_cosines(outputs, kernel)
+        right = (plain.argmax(-1) == labels).astype(outputs.dtype)
+        return {
+            "loss": jaxce.weighted_mean(self._values(logits, labels, hyperparams), is_seen),
+            "accuracy": jaxce.weighted_mean(right, is_seen),
+        }
+
+    def _logits(self, features: Array, kernel: Array, labels: Array, hyperparams: Hyperparams) -> Array:
+        if self.head is None:
+            return features @ kernel
+        head = jaxce.LOSSES[self.head]
+        options = {name: hyperparams[name] for name in head.options if name in hyperparams}
+        if self.degree is not None:
+            options["margin"] = self.degree
+        if head.inputs == "features":
+            return head.value(features, kernel, labels, **options)
+        rows = jaxce.normalized_cosines(features, kernel) if head.inputs == "cosines" else features @ kernel
+        return head.value(rows, labels, **options)
+
+    def score(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Verification on pairs of examples of unseen classes."""
+        unseen = labels >= self.num_classes
+        return metrics.of_pairs(outputs[unseen], labels[unseen]) if self.has_unseen else {}
+
+
 # What kinds of a loss's labels can be made of a data set's.
 FITTING: dict[LabelKind, tuple[str, ...]] = {
     "class": ("integer", "distribution", "binary", "real"),
@@ -217,9 +286,23 @@ def make_objective(config: Config, dataset: Dataset) -> Objective:
             f"loss {config.loss} does not fit data {config.data}, where a label is a {dataset.labels}: "
             f"there fit {', '.join(fitting)}"
         )
+    if config.joint_softmax and dataset.labels != "sequence":
+        raise ConfigError(f"joint_softmax is for several labels an example; data {config.data} has one")
     num_classes = len(dataset.classes)
     if dataset.labels == "sequence":
-        return SequenceObjective(config.loss, num_classes, dataset.train.labels.shape[1])
+        length = dataset.train.labels.shape[1]
+        return SequenceObjective(config.loss, num_classes, length, config.joint_softmax)
+    if config.head is not None or dataset.unseen:
+        if dataset.labels != "class" or jaxce.LOSSES[config.loss].labels != "integer":
+            raise ConfigError(
+                f"head {config.head} on data {config.data} needs labels that are class numbers, and a loss of "
+                f"them, not {config.loss}"
+            )
+        takes_degree = config.head is not None and isinstance(jaxce.LOSSES[config.head].options["margin"], int)
+        degree = int(config.margin) if takes_degree and config.margin is not None else None
+        return EmbeddingObjective(
+            config.loss, num_classes, config.embedding_width, config.head, degree, bool(dataset.unseen)
+        )
     return {"class": Objective, "set": SetObjective, "number": NumberObjective}[dataset.labels](
         config.loss, num_classes
     )
