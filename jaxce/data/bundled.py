@@ -46,6 +46,19 @@ def iris(split: Split) -> Dataset:
     return Dataset(*standardize(*parts), classes=tuple(map(str, raw.target_names)))
 
 
+def regression(split: Split) -> Dataset:
+    """442 diabetes patients, 10 measured features [N, 10] standardised; the label is the disease a year later.
+
+    Source:
+        B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, Least Angle Regression (2004).
+    """
+    from sklearn.datasets import load_diabetes
+
+    raw = load_diabetes(scaled=False)
+    parts = split.divide(Examples(raw.data, raw.target.astype(np.float32)))
+    return Dataset(*standardize(*parts), classes=(), labels="number")
+
+
 def standardize(train: Examples, valid: Examples, test: Examples) -> tuple[Examples, Examples, Examples]:
     """Each feature less its mean, over its deviation, both of the train part: the others must stay unseen."""
     mean, deviation = train.inputs.mean(0), train.inputs.std(0)

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
-from jaxce.data import DATASETS, Split
+from jaxce.data import DATASETS, Examples, Split
 from jaxce.errors import ConfigError, TrainingError
 from jaxce.training.checkpoints import Checkpoints
+from jaxce.training.objective import Objective, make_objective
 from jaxce.training.progress import progress
 from jaxce.training.step import make_train
 
@@ -40,6 +42,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
     """
     started = time.perf_counter() if started is None else started
     dataset = DATASETS[config.data](Split(config.valid_fraction, config.test_fraction, config.split_seed))
+    objective = make_objective(config, dataset)
     claim(workdir, config, resume)
 
     input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
@@ -49,7 +52,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
         jax.device_put(part, everywhere) for part in (dataset.train, dataset.valid, dataset.test)
     )
 
-    functions = make_train(config, input_shape, len(dataset.classes), num_train, mesh)
+    functions = make_train(config, input_shape, objective, num_train, mesh)
     train_epoch = jax.jit(functions.train_epoch, donate_argnums=0)
     evaluate = jax.jit(functions.evaluate)
     numbers = hyperparams(config)
@@ -61,19 +64,21 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
         state = (checkpoints.restore_latest(like=state) if resume else None) or state
         first = int(state.epoch)
         keep_lines(metrics_file, first)
-        with metrics_file.open("a") as lines, progress(config.epochs, first, num_train, unit) as show:
+        with (
+            metrics_file.open("a") as lines,
+            progress(config.epochs, first, num_train, unit, objective.headline) as show,
+        ):
             for epoch in range(first, config.epochs):
                 state, steps = train_epoch(state, numbers, train)
                 scores = evaluate(state, numbers, valid)
                 steps, scores = jax.device_get((steps, scores))
                 # The valid loss too: the last step's update may be the one that broke the parameters.
                 check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
+                scores = all_scores(objective, scores, dataset.valid)
                 row = {
                     "epoch": epoch + 1,
-                    "train_loss": number(steps["loss"].mean()),
-                    "train_accuracy": number(steps["accuracy"].mean()),
-                    "valid_loss": number(scores["loss"]),
-                    "valid_accuracy": number(scores["accuracy"]),
+                    **{f"train_{name}": number(values.mean()) for name, values in steps.items()},
+                    **{f"valid_{name}": value for name, value in scores.items()},
                     "seconds": round(time.perf_counter() - started, 3),
                 }
                 lines.write(json.dumps(row) + "\n")
@@ -83,7 +88,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
         scores = jax.device_get(evaluate(state, numbers, test))
 
     summary = {
-        "test": {"accuracy": number(scores["accuracy"]), "loss": number(scores["loss"])},
+        "test": all_scores(objective, scores, dataset.test),
         "wall_seconds": round(time.perf_counter() - started, 3),
         "config": asdict(config),
         "versions": {"python": platform.python_version()} | versions(),
@@ -91,6 +96,12 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
     }
     write_json(workdir / "summary.json", summary)
     return summary
+
+
+def all_scores(objective: Objective, scores: Mapping[str, np.ndarray], part: Examples) -> dict[str, float]:
+    """What was measured in the compiled step, and what needs all outputs of a part side by side."""
+    means = {name: number(value) for name, value in scores.items() if name != "outputs"}
+    return means | objective.score(scores["outputs"], np.asarray(part.labels))
 
 
 def claim(workdir: Path, config: Config, resume: bool) -> None:
