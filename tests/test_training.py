@@ -353,11 +353,13 @@ def rows(workdir):
 
 def test_a_run_leaves_its_config_metrics_summary_and_checkpoints(finished, tiny):
     workdir, summary = finished
-    assert {path.name for path in workdir.iterdir()} == {
+    assert {path.name.partition(".out.")[0] for path in workdir.iterdir()} == {
+        ".lock",
         "config.json",
         "metrics.jsonl",
         "summary.json",
         "checkpoints",
+        "events",
     }
     assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
     assert {"test", "wall_seconds", "config", "versions", "device"} <= set(summary)
@@ -436,7 +438,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step_and_never_saved(batch_
     with pytest.raises(TrainingError, match=r"^the loss is (nan|inf) at step 2: lower the learning rate"):
         run(config, tmp_path / "run")
     assert rows(tmp_path / "run") == []
-    assert not any(path.name.isdigit() for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert not list((tmp_path / "run").glob("checkpoints/[0-9]*"))
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):

@@ -14,37 +14,70 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
-from jaxce.data import DATASETS, Examples, Split
-from jaxce.errors import ConfigError, TrainingError
+from jaxce.data import DATASETS, Dataset, Examples, Split
+from jaxce.errors import Stopped, TrainingError
 from jaxce.training.checkpoints import Checkpoints
+from jaxce.training.events import events
 from jaxce.training.objective import Objective, make_objective
 from jaxce.training.progress import progress
+from jaxce.training.signals import stop_requests
 from jaxce.training.step import make_train
+from jaxce.training.workdir import claim, keep_lines, write_json
 
 VERSIONS_OF = ("jaxce", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn", "numpy")
 
 
-def run(config: Config, workdir: Path, *, resume: bool = False, started: float | None = None) -> dict[str, Any]:
-    """Train as `config` says, and leave config.json, metrics.jsonl, summary.json and checkpoints/ in `workdir`.
+def run(
+    config: Config,
+    workdir: Path,
+    *,
+    resume: bool = False,
+    started: float | None = None,
+    keep: int = 2,
+    checkpoint_seconds: float = 5.0,
+) -> dict[str, Any]:
+    """Train as `config` says, and leave in `workdir` config.json, metrics.jsonl, summary.json and checkpoints/.
+
+    TensorBoard events lie beside them. SIGINT and SIGTERM end a run after the epoch that is under way.
 
     Args:
         config: The run.
         workdir: A folder that does not exist or is empty, unless resuming.
         resume: Go on from the newest checkpoint in `workdir`.
         started: `time.perf_counter()` when the clock of `wall_seconds` began; None for now.
+        keep: How many of the last checkpoints to keep beside the best.
+        checkpoint_seconds: How long after one checkpoint to write the next, at the end of an epoch.
 
     Returns:
         What summary.json holds.
 
     Raises:
-        ConfigError: `workdir` is in use, or holds another config; nothing in it is touched.
-        TrainingError: The loss is not finite.
+        ConfigError: `workdir` is in use, holds another config or cannot be written; nothing in it is touched.
+        TrainingError: The loss is not finite, a file could not be written, or no checkpoint is whole.
+        Stopped: SIGINT or SIGTERM came, and the state is saved.
     """
     started = time.perf_counter() if started is None else started
     dataset = DATASETS[config.data](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     objective = make_objective(config, dataset)
-    claim(workdir, config, resume)
+    with (
+        claim(workdir, config, resume),
+        stop_requests() as requests,
+        Checkpoints(workdir / "checkpoints", keep, checkpoint_seconds) as checkpoints,
+    ):
+        return train_and_test(config, dataset, objective, workdir, checkpoints, requests, resume, started)
 
+
+def train_and_test(
+    config: Config,
+    dataset: Dataset,
+    objective: Objective,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    requests: list[str],
+    resume: bool,
+    started: float,
+) -> dict[str, Any]:
+    """What `run` does in a folder that is its own; a signal's name in `requests` ends it with the epoch."""
     input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
     mesh = make_mesh(min(config.batch_size or num_train, num_train))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -60,32 +93,39 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
 
     unit = "images" if len(input_shape) == 3 else "examples"
     metrics_file = workdir / "metrics.jsonl"
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state = (checkpoints.restore_latest(like=state) if resume else None) or state
-        first = int(state.epoch)
-        keep_lines(metrics_file, first)
-        with (
-            metrics_file.open("a") as lines,
-            progress(config.epochs, first, num_train, unit, objective.headline) as show,
-        ):
-            for epoch in range(first, config.epochs):
-                state, steps = train_epoch(state, numbers, train)
-                scores = evaluate(state, numbers, valid)
-                steps, scores = jax.device_get((steps, scores))
-                # The valid loss too: the last step's update may be the one that broke the parameters.
-                check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
-                scores = all_scores(objective, scores, dataset.valid)
-                row = {
-                    "epoch": epoch + 1,
-                    **{f"train_{name}": number(values.mean()) for name, values in steps.items()},
-                    **{f"valid_{name}": value for name, value in scores.items()},
-                    "seconds": round(time.perf_counter() - started, 3),
-                }
-                lines.write(json.dumps(row) + "\n")
-                lines.flush()
-                checkpoints.save(epoch + 1, state, row, force=epoch + 1 == config.epochs)
-                show(row)
-        scores = jax.device_get(evaluate(state, numbers, test))
+    state = (checkpoints.restore_latest(like=state) if resume else None) or state
+    first = int(state.epoch)
+    keep_lines(metrics_file, first)
+    with (
+        metrics_file.open("a") as lines,
+        events(workdir, first) as log,
+        progress(config.epochs, first, num_train, unit, objective.headline) as show,
+    ):
+        for epoch in range(first, config.epochs):
+            state, steps = train_epoch(state, numbers, train)
+            scores = evaluate(state, numbers, valid)
+            steps, scores = jax.device_get((steps, scores))
+            # The valid loss too: the last step's update may be the one that broke the parameters.
+            check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
+            scores = all_scores(objective, scores, dataset.valid)
+            row = {
+                "epoch": epoch + 1,
+                **{f"train_{name}": number(values.mean()) for name, values in steps.items()},
+                **{f"valid_{name}": value for name, value in scores.items()},
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+            lines.write(json.dumps(row) + "\n")
+            lines.flush()
+            log(row)
+            last = epoch + 1 == config.epochs
+            checkpoints.save(epoch + 1, state, row, force=last or bool(requests))
+            show(row)
+            if requests and not last:
+                raise Stopped(
+                    f"{requests[0]} came, and epoch {epoch + 1} of {config.epochs} is saved: "
+                    f"--resume --workdir {workdir} goes on"
+                )
+    scores = jax.device_get(evaluate(state, numbers, test))
 
     summary = {
         "test": all_scores(objective, scores, dataset.test),
@@ -102,31 +142,6 @@ def all_scores(objective: Objective, scores: Mapping[str, np.ndarray], part: Exa
     """What was measured in the compiled step, and what needs all outputs of a part side by side."""
     means = {name: number(value) for name, value in scores.items() if name != "outputs"}
     return means | objective.score(scores["outputs"], np.asarray(part.labels))
-
-
-def claim(workdir: Path, config: Config, resume: bool) -> None:
-    """Make `workdir` this run's own, or raise ConfigError and touch nothing."""
-    settings = json.loads(json.dumps(asdict(config)))
-    if resume:
-        if not (workdir / "config.json").is_file():
-            raise ConfigError(
-                f"nothing to resume: {workdir} holds no config.json; leave out --resume to start there"
-            )
-        before = json.loads((workdir / "config.json").read_text())
-        changed = [name for name in settings if settings[name] != before.get(name)]
-        if changed:
-            name = changed[0]
-            raise ConfigError(
-                f"cannot resume {workdir} with {name} = {settings[name]}: it was started with "
-                f"{name} = {before.get(name)}; give the same config, or another --workdir"
-            )
-        return
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise ConfigError(
-            f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir"
-        )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "config.json", settings)
 
 
 def make_mesh(batch_size: int) -> Mesh:
@@ -146,21 +161,9 @@ def check_finite(losses: np.ndarray, steps_before: int, workdir: Path) -> None:
         )
 
 
-def keep_lines(metrics_file: Path, epochs: int) -> None:
-    """Drop what was logged after the checkpoint that the run goes on from: it will be logged again."""
-    if metrics_file.exists():
-        rows = [line for line in metrics_file.read_text().splitlines() if json.loads(line)["epoch"] <= epochs]
-        metrics_file.write_text("".join(line + "\n" for line in rows))
-
-
 def number(value: np.ndarray) -> float:
     """A float32 with as many digits as it has: 0.997, where `float` alone would give 0.996999979019165."""
     return float(str(value))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON."""
-    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:
