@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxce.config import Config, hyperparams
 from jaxce.data import DATASETS, Split
 from jaxce.errors import ConfigError, TrainingError
+from jaxce.report import save_predictions, write_report
 from jaxce.training.checkpoints import Checkpoints
 from jaxce.training.progress import progress
 from jaxce.training.step import make_train
@@ -23,7 +24,9 @@ VERSIONS_OF = ("jaxce", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "s
 
 
 def run(config: Config, workdir: Path, *, resume: bool = False, started: float | None = None) -> dict[str, Any]:
-    """Train as `config` says, and leave config.json, metrics.jsonl, summary.json and checkpoints/ in `workdir`.
+    """Train as `config` says, and leave in `workdir` what came of it.
+
+    That is config.json, metrics.jsonl, checkpoints/, predictions.npz, summary.json and report.html.
 
     Args:
         config: The run.
@@ -74,6 +77,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
                     "train_accuracy": number(steps["accuracy"].mean()),
                     "valid_loss": number(scores["loss"]),
                     "valid_accuracy": number(scores["accuracy"]),
+                    "grad_norm": number(steps["grad_norm"].mean()),
                     "seconds": round(time.perf_counter() - started, 3),
                 }
                 lines.write(json.dumps(row) + "\n")
@@ -89,7 +93,9 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
         "versions": {"python": platform.python_version()} | versions(),
         "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
     }
+    save_predictions(workdir, config.loss, *dataset.test, scores["outputs"], dataset.classes)
     write_json(workdir / "summary.json", summary)
+    write_report(workdir)
     return summary
 
 
