@@ -109,7 +109,14 @@ def verify(args: list[str], prog: str) -> int:
     return main(args, prog)
 
 
-COMMANDS: dict[str, Callable[[list[str], str], int]] = {"train": train, "verify": verify}
+def report(args: list[str], prog: str) -> int:
+    """Write the page of one run again, or one that compares several."""
+    from jaxce.report.command import main
+
+    return main(args, prog)
+
+
+COMMANDS: dict[str, Callable[[list[str], str], int]] = {"train": train, "verify": verify, "report": report}
 
 
 def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:

@@ -15,12 +15,14 @@ class Reliability(NamedTuple):
     Attributes:
         confidence: Mean probability given in each bin.
         accuracy: Fraction that was right in each bin.
-        count: Predictions in each bin.
+        sizes: Predictions in each bin.
+        middle: Middle of each bin.
     """
 
     confidence: Float[np.ndarray, "bins"]
     accuracy: Float[np.ndarray, "bins"]
-    count: Int[np.ndarray, "bins"]
+    sizes: Int[np.ndarray, "bins"]
+    middle: Float[np.ndarray, "bins"]
 
 
 def reliability(
@@ -40,16 +42,18 @@ def reliability(
     array([0. , 0.5])
     """
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(which, minlength=bins)
-    full = count > 0
-    sums = (np.bincount(which, weights, minlength=bins)[full] for weights in (confidence, right))
-    return Reliability(*(total / count[full] for total in sums), count[full])
+    sizes = np.bincount(which, minlength=bins)
+    full = sizes > 0
+    given, found = (
+        np.bincount(which, each, minlength=bins)[full] / sizes[full] for each in (confidence, right)
+    )
+    return Reliability(given, found, sizes[full], (np.flatnonzero(full) + 0.5) / bins)
 
 
 def expected_calibration_error(
     confidence: Float[np.ndarray, "examples"], right: Bool[np.ndarray, "examples"], bins: int = 10
 ) -> float:
-    """Mean distance of confidence from accuracy over the bins of `reliability`, weighted by their counts.
+    """Mean distance of confidence from accuracy over the bins of `reliability`, weighted by their sizes.
 
     Zero where predictions made with 80 % are right in 80 % of cases, and so on. Arguments as there.
 
@@ -57,7 +61,7 @@ def expected_calibration_error(
     0.4
     """
     found = reliability(confidence, right, bins)
-    return float(np.average(np.abs(found.confidence - found.accuracy), weights=found.count))
+    return float(np.average(np.abs(found.confidence - found.accuracy), weights=found.sizes))
 
 
 def of_each_class(
@@ -72,7 +76,9 @@ def of_each_class(
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    columns = precision_recall_fscore_support(labels, predictions, labels=range(len(classes)), zero_division=0.0)
+    columns = precision_recall_fscore_support(
+        labels, predictions, labels=range(len(classes)), zero_division=0.0
+    )
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return {
         name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True))

@@ -1,6 +1,6 @@
 """What came of runs, for people: report.html of one run, comparison.html of several."""
 
-from jaxce.report.page import write_report
-from jaxce.report.predictions import save_predictions
+import logging
 
-__all__ = ["save_predictions", "write_report"]
+# Without a folder for its font cache Matplotlib works as well, and is not to say so in the midst of a run.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
 from jaxce.metrics import Reliability
 
@@ -18,7 +18,7 @@ from jaxce.metrics import Reliability
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0064a6", "#b84700", "#00734f", "#8f3a84", "#5c6570"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#7a5c00", "#2b2f36")
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#aab1ba",
     "axes.grid": True,
@@ -40,6 +40,7 @@ STYLE: dict[str, Any] = {
     "ytick.labelcolor": GREY,
 }
 
+PERCENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g} %")
 Points = tuple[Sequence[float], Sequence[float]]
 
 
@@ -56,7 +57,13 @@ def chart(draw: Callable[[Axes], None], width: float = 4.4, height: float = 2.9)
 
 
 def curves(
-    lines: Mapping[str, Points], unit: str, *, log: bool = False, percent: bool = False, mark: int | None = None
+    lines: Mapping[str, Points],
+    unit: str,
+    *,
+    log: bool = False,
+    percent: bool = False,
+    mark: float | None = None,
+    limits: tuple[float, float] | None = None,
 ) -> str:
     """Curves over epochs, each labelled at its end.
 
@@ -66,6 +73,7 @@ def curves(
         log: Draw it logarithmically.
         percent: Show fractions as percent.
         mark: Epoch to mark on the last line, that of the best.
+        limits: Ends of the vertical axis; None shows all.
     """
 
     def draw(axes: Axes) -> None:
@@ -74,16 +82,31 @@ def curves(
         axes.set(xlabel="epoch", ylabel=unit, yscale="log" if log else "linear")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if percent:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+            axes.yaxis.set_major_formatter(PERCENT)
         elif log:
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         if mark is not None:
             epochs, values = list(lines.values())[-1]
             best = values[list(epochs).index(mark)]
             axes.plot(mark, best, "o", color="white", markeredgecolor=colours(len(lines))[-1], markersize=6)
+        if limits is not None:
+            axes.set_ylim(limits)
         label_ends(axes, lines, percent)
 
     return chart(draw)
+
+
+def without_the_start(lines: Sequence[Points]) -> tuple[float, float] | None:
+    """Ends of the axis without the first twentieth of the epochs, where these take more than half of it.
+
+    None where all is to be shown.
+    """
+    count = max(len(values) for _, values in lines) // 20
+    every, later = (np.concatenate([values[start:] for _, values in lines]) for start in (0, count))
+    if not count or np.ptp(later) > np.ptp(every) / 2:
+        return None
+    room = 0.08 * np.ptp(later) or 0.01
+    return later.min() - room, later.max() + room
 
 
 def colours(count: int) -> list[str]:
@@ -153,28 +176,29 @@ def confusion(counts: Int[np.ndarray, "classes classes"], classes: Sequence[str]
             colour = "white" if dark else "#2b2f36"
             axes.text(column, row, counts[row, column], color=colour, ha="center", va="center", fontsize=8)
 
-    return chart(draw, 4.4, 4.1)
+    return chart(draw, 4.4, float(np.clip(1.2 + 0.4 * size, 2.4, 4.1)))
 
 
 def reliability_diagram(found: Reliability) -> str:
     """How often predictions were right, by how sure they were, with 95 % intervals; their number below."""
     # Wilson 1927: an interval that is right for bins with few predictions too.
-    z, n, p = 1.96, found.count, found.accuracy
+    z, n, p = 1.96, found.sizes, found.accuracy
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-        axes.text(0.33, 0.36, "as sure as right", color=GREY, rotation=45, rotation_mode="anchor", fontsize=8)
+        axes.text(0.05, 0.005, "as sure as right", color=GREY, rotation=45, rotation_mode="anchor", fontsize=8)
         axes.vlines(found.confidence, centre - half, centre + half, color=BLUE, linewidth=1.2, alpha=0.55)
         axes.plot(found.confidence, found.accuracy, "o", color=BLUE, markersize=5)
-        for x, count in zip(found.confidence, found.count, strict=True):
-            axes.text(x, -0.075, f"{count}", color=GREY, ha="center", va="center", fontsize=7.5)
-        axes.text(-0.035, -0.075, "n", color=GREY, ha="center", va="center", fontsize=7.5, style="italic")
+        small: Any = {"color": GREY, "ha": "center", "va": "center", "fontsize": 7.5}
+        for middle, count in zip(found.middle, found.sizes, strict=True):
+            axes.text(middle, -0.075, f"{count}" if count < 10_000 else f"{count / 1000:.0f}k", **small)
+        axes.text(-0.035, -0.075, "n", style="italic", **small)
         axes.set(xlim=(-0.06, 1.02), ylim=(-0.13, 1.03), aspect="equal")
         axes.set(xlabel="probability given", ylabel="fraction right")
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
 
     return chart(draw, 4.4, 4.1)
 
@@ -190,12 +214,12 @@ def roc_curves(found: Mapping[str, Points], worst: str) -> str:
             axes.plot(false, true, color=ORANGE if bold else BLUE, alpha=1 if bold else 0.4, zorder=2 + bold)
         false, true = found[worst]
         middle = int(np.argmin(np.abs(np.asarray(false) + np.asarray(true) - 1)))
-        place = {"xytext": (8, -10), "textcoords": "offset points"}
+        place: Any = {"xytext": (8, -10), "textcoords": "offset points"}
         axes.annotate(f"worst: {worst}", (false[middle], true[middle]), color=ORANGE, fontsize=8.5, **place)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set(xlabel="found where it is not", ylabel="found where it is")
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
 
     return chart(draw, 4.4, 4.1)
 
@@ -215,7 +239,7 @@ def true_against_predicted(
 
 
 def picture(pixels: Float[np.ndarray, "height width *channels"]) -> str:
-    """The data URI of a PNG, its values stretched from black to white; grey ones on a dark ground are inverted."""
+    """A PNG's data URI: values stretched from black to white, and inverted where grey on a dark ground."""
     from PIL import Image
 
     pixels = np.asarray(pixels, float)

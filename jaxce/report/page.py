@@ -9,7 +9,6 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jaxce.config import Config
-from jaxce.losses import LOSSES
 from jaxce.metrics import expected_calibration_error, of_each_class, ranking_of_each_class, reliability
 from jaxce.report import charts
 from jaxce.report.predictions import Predictions
@@ -117,10 +116,10 @@ def headline(run: Run) -> list[tuple[str, str]]:
     return [*numbers, ("epochs", f"{len(run.rows)}"), ("wall time", seconds(run.summary["wall_seconds"]))]
 
 
-def in_unit(metric: str, value: float, loss: str) -> str:
+def in_unit(metric: str, value: float | None, loss: str) -> str:
     """A metric's value, with the unit that it has."""
     if value is None or not math.isfinite(value):
-        return "none"
+        return "–"
     if is_fraction(metric):
         return f"{100 * value:.4g} %"
     return f"{value:.4g}{' nats' if metric.endswith('loss') and unit_of(loss) == 'nats' else ''}"
@@ -129,6 +128,11 @@ def in_unit(metric: str, value: float, loss: str) -> str:
 def is_fraction(metric: str) -> bool:
     """Whether a metric is a share of the examples, read best as percent."""
     return metric.endswith(("accuracy", "exact_match", "error_rate"))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric counts what is wrong."""
+    return metric.endswith(("loss", "error_rate", "rmse"))
 
 
 def unit_of(loss: str) -> str:
@@ -156,8 +160,15 @@ def learning_curves(run: Run) -> list[Figure]:
     epochs, norms = run.series("grad_norm")
     if norms and min(norms) > 0:
         src = charts.curves({"": (epochs, norms)}, "norm", log=max(norms) > 20 * min(norms))
-        alt = f"Line chart over {len(epochs)} epochs: the gradient norm goes from {norms[0]:.3g} to {norms[-1]:.3g}."
-        figures.append(Figure("Gradient norm", src, alt, "Mean over the steps of an epoch, before any clipping."))
+        alt = f"Line chart over {len(epochs)} epochs: gradient norm from {norms[0]:.3g} to {norms[-1]:.3g}."
+        figures.append(
+            Figure(
+                "Gradient norm",
+                src,
+                alt,
+                "Of the loss alone, before weight decay and clipping; mean over an epoch's steps.",
+            )
+        )
     return figures
 
 
@@ -169,21 +180,22 @@ def curve_of(run: Run, metric: str) -> Figure:
     title = words[0].upper() + words[1:]
     epochs, values = lines.get("valid") or next(iter(lines.values()))
     percent, is_loss = is_fraction(metric), metric.endswith("loss")
-    falls = is_loss or metric.endswith(("error_rate", "rmse"))
-    best = epochs[int((np.argmin if falls else np.argmax)(values))]
+    best = epochs[int((np.argmin if lower_is_better(metric) else np.argmax)(values))]
     every = [value for _, points in lines.values() for value in points]
     log = is_loss and min(every) > 0 and max(every) > 30 * min(every)
     unit = unit_of(run.config["loss"]) if is_loss else "of examples" if percent else words
     mark = best if "valid" in lines and len(epochs) > 1 else None
-    src = charts.curves(lines, unit, log=log, percent=percent, mark=mark)
-    value_at_best = in_unit(metric, values[list(epochs).index(best)], run.config["loss"])
+    limits = None if log else charts.without_the_start(list(lines.values()))
+    src = charts.curves(lines, unit, log=log, percent=percent, mark=mark, limits=limits)
+    loss = run.config["loss"]
+    value_at_best = in_unit(metric, values[list(epochs).index(best)], loss)
     ends = "; ".join(
-        f"{part} from {in_unit(metric, v[0], run.config['loss'])} to {in_unit(metric, v[-1], run.config['loss'])}"
+        f"{part} from {in_unit(metric, v[0], loss)} to {in_unit(metric, v[-1], loss)}"
         for part, (_, v) in lines.items()
     )
     caption = f"Best of valid: {value_at_best} at epoch {best} (ring)." if mark else ""
-    if log:
-        caption += " Logarithmic."
+    if limits is not None:
+        caption += " The start is cut off."
     return Figure(title, src, f"Line chart of {words} over {len(epochs)} epochs: {ends}.", caption)
 
 
@@ -199,7 +211,9 @@ def test_figures(found: Predictions) -> list[Figure]:
     if found.kind == "number":
         src = charts.true_against_predicted(found.labels.ravel(), found.predicted.ravel())
         error = np.sqrt(np.mean((found.labels - found.predicted) ** 2))
-        alt = f"Scatter of {len(found.labels)} examples along the diagonal; root mean squared error {error:.4g}."
+        alt = (
+            f"Scatter of {len(found.labels)} examples along the diagonal; root mean squared error {error:.4g}."
+        )
         return [Figure("Predicted against true", src, alt, "On the dashed line, predictions are right.")]
     figures = []
     if found.kind == "set":
@@ -230,7 +244,8 @@ def confusion_figure(found: Predictions) -> Figure:
     caption = "Shade: share of the true class."
     if wrong.max() > 0:
         true, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
-        worst = f"{found.classes[true]} taken for {found.classes[predicted]}, {wrong.max()} times"
+        times = "once" if wrong.max() == 1 else f"{wrong.max()} times"
+        worst = f"{found.classes[true]} taken for {found.classes[predicted]}, {times}"
         alt += f" Most frequent mistake: {worst}."
         caption = f"Most frequent mistake: {worst}. {caption}"
     return Figure("Confusions", charts.confusion(counts, found.classes), alt, caption)
@@ -244,28 +259,36 @@ def roc_figure(found: Predictions) -> list[Figure]:
     if not ranked:
         return []
     columns = {name: i for i, name in enumerate(found.classes)}
-    lines = {name: roc_curve(found.labels[:, columns[name]], found.probs[:, 0, columns[name]])[:2] for name in ranked}
+    lines = {
+        name: roc_curve(found.labels[:, columns[name]], found.probs[:, 0, columns[name]])[:2] for name in ranked
+    }
     worst = min(ranked, key=lambda name: ranked[name]["roc_auc"])
     area = ranked[worst]["roc_auc"]
     alt = f"ROC curves of {len(lines)} classes; the worst is {worst}, with area {area:.3f}."
-    return [Figure("ROC curves", charts.roc_curves(lines, worst), alt, f"Area of the worst, {worst}: {area:.3f}.")]
+    return [
+        Figure("ROC curves", charts.roc_curves(lines, worst), alt, f"Area of the worst, {worst}: {area:.3f}.")
+    ]
 
 
 def galleries(found: Predictions) -> list[dict[str, Any]]:
-    """The most confident mistakes, and the least confident of the right ones, with their images where they are some."""
-    if found.shown is None or not len(found.shown) or not found.has_probs:
+    """The most confident mistakes, and the least confident of the right ones, with their images."""
+    if found.shown is None or found.inputs is None or not len(found.shown) or not found.has_probs:
         return []
     examples = [example(found, i, pixels) for i, pixels in zip(found.shown, found.inputs, strict=True)]
     wrong = [each for each in examples if not each["right"]]
     right = [each for each in examples if each["right"]]
     total = int((~found.right).sum())
-    counted = f"{len(wrong)} of {total:,}" if total > len(wrong) else "all of them" if total > 1 else "the only one"
+    counted = (
+        f"{len(wrong)} of {total:,}" if total > len(wrong) else "all of them" if total > 1 else "the only one"
+    )
     pages = [
         ("The most confident mistakes", f"What it said, how sure it was, and what it is; {counted}.", wrong),
         ("Right, but barely", "The right predictions that it was least sure of.", right),
     ]
     return [
-        {"title": title, "caption": caption, "examples": members} for title, caption, members in pages if members
+        {"title": title, "caption": caption, "examples": members}
+        for title, caption, members in pages
+        if members
     ]
 
 
@@ -301,13 +324,14 @@ def class_table(found: Predictions) -> Table:
         for name, row in rows.items()
     ]
     if len(rows) > 1:
-        means = [np.nanmean([row[c] for row in rows.values()]) for c in columns[:-1]]
+        means = [float(np.nanmean([row[c] for row in rows.values()])) for c in columns[:-1]]
         total = sum(row["support"] for row in rows.values())
         cells.append(["mean", *map(in_hundredths, means), f"{total:,}"])
     return Table(
         ["class", *(heads.get(c, c.replace("_", " ")) for c in columns)],
         cells,
-        "Precision: of what it called so, what is so. Recall: of what is so, what it called so. F1: their harmonic mean.",
+        "Precision: of what it called so, what is so. Recall: of what is so, what it called so. "
+        "F1: their harmonic mean.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run said of the test part: kept in predictions.npz, and read as classes, sets of classes or numbers."""
+"""What a run said of the test part: kept in predictions.npz, read as classes, sets or numbers."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +51,7 @@ class Predictions:
 
     @cached_property
     def probs(self) -> Float[np.ndarray, "examples parts classes"]:
-        """Probability of each class; an example has as many parts as its label has classes to name, a set one."""
+        """Probability of each class; an example has a part for each class to name, a set one part."""
         parts = self.labels.shape[1] if self.kind == "sequence" else 1
         outputs = self.outputs.reshape(len(self.outputs), parts, -1)
         if not self.has_probs:
@@ -105,9 +105,9 @@ def save_predictions(
     classes: tuple[str, ...] = (),
 ) -> None:
     """Write `workdir`/predictions.npz: outputs and labels of the test part, and the inputs of the hardest."""
-    seen = labels < len(classes) if classes else np.ones(len(labels), bool)  # an unseen class cannot be named
-    seen = seen.reshape(len(labels), -1).all(-1)
-    inputs, labels, outputs = np.asarray(inputs)[seen], np.asarray(labels)[seen], np.asarray(outputs)[seen]
+    if classes:  # an unseen class cannot be named
+        seen = (labels < len(classes)).reshape(len(labels), -1).all(-1)
+        inputs, labels, outputs = inputs[seen], labels[seen], outputs[seen]
     outputs = outputs.astype(np.float32).reshape(len(labels), -1)
     shown = Predictions(loss, outputs, labels, classes).hardest()
     np.savez_compressed(

@@ -65,16 +65,18 @@ def read_run(workdir: Path) -> Run:
     config = read_json(workdir / "config.json")
     missing = [name for name in ("data", "loss", "epochs") if name not in config]
     if missing or config["loss"] not in LOSSES:
-        problem = f"no {missing[0]}" if missing else f"a loss {config['loss']!r} that this version does not know"
+        problem = (
+            f"no {missing[0]}" if missing else f"a loss {config['loss']!r} that this version does not know"
+        )
         raise ConfigError(f"{workdir / 'config.json'} is no config of a run: it has {problem}")
-    summary = workdir / "summary.json"
-    return Run(
-        workdir,
-        config,
-        read_rows(workdir / "metrics.jsonl"),
-        read_json(summary) if summary.exists() else None,
-        load_predictions(workdir, config["loss"]),
-    )
+    summary = None
+    if (workdir / "summary.json").exists():
+        summary = read_json(workdir / "summary.json")
+        for name in ("test", "wall_seconds"):
+            if name not in summary:
+                raise ConfigError(f"{workdir / 'summary.json'} is damaged: it has no {name}; train again")
+    rows = read_rows(workdir / "metrics.jsonl")
+    return Run(workdir, config, rows, summary, load_predictions(workdir, config["loss"]))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -130,10 +132,11 @@ def differing_flags(config: Mapping[str, Any], base: Config) -> list[str]:
     """
     flags: list[str] = []
     for field in fields(base):
-        value, of_base = config.get(field.name), getattr(base, field.name)
-        if isinstance(of_base, tuple):
-            of_base = list(of_base)
-        if field.name in config and value != of_base:
-            values = value if isinstance(value, list) else [value]
+        # JSON has lists for tuples.
+        values, of_base = (
+            list(value) if isinstance(value, list | tuple) else [value]
+            for value in (config.get(field.name), getattr(base, field.name))
+        )
+        if field.name in config and values != of_base:
             flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
     return flags

@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxce.config import Config, hyperparams
 from jaxce.data import DATASETS, Split
 from jaxce.errors import ConfigError, TrainingError
-from jaxce.report import save_predictions, write_report
+from jaxce.report.predictions import save_predictions
 from jaxce.training.checkpoints import Checkpoints
 from jaxce.training.progress import progress
 from jaxce.training.step import make_train
@@ -93,8 +93,13 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
         "versions": {"python": platform.python_version()} | versions(),
         "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
     }
-    save_predictions(workdir, config.loss, *dataset.test, scores["outputs"], dataset.classes)
+    test_inputs, test_labels = map(np.asarray, dataset.test)
+    save_predictions(workdir, config.loss, test_inputs, test_labels, scores["outputs"], dataset.classes)
     write_json(workdir / "summary.json", summary)
+    from jaxce.report.page import (
+        write_report,
+    )  # half a second of Matplotlib, which a run that fails need not pay
+
     write_report(workdir)
     return summary
 

@@ -44,7 +44,7 @@ class Train(NamedTuple):
 
     Attributes:
         init: (key, hyperparams) -> state.
-        train_epoch: (state, hyperparams, examples) -> state, and `loss`, `accuracy` and `grad_norm` of each step.
+        train_epoch: (state, hyperparams, examples) -> state; `loss`, `accuracy`, `grad_norm` of each step.
         evaluate: (state, hyperparams, examples) -> mean `loss` and `accuracy`, and the `outputs` [N, outputs].
     """
 
@@ -114,7 +114,7 @@ def make_train(
             if mean_params is not None:
                 mean_params = update_mean(mean_params, params, hyperparams["ema_decay"], step)
             state = state._replace(params=params, opt_state=opt_state, mean_params=mean_params)
-            return state, {"loss": loss, "accuracy": accuracy, "grad_norm": optax.global_norm(grads)}
+            return state, {"loss": loss, "accuracy": accuracy, "grad_norm": optax.tree.norm(grads)}
 
         order = epoch_order(state.key, state.epoch, num_train, batch_size)
         # One gather for the whole epoch: inside the step it would be fused into, and repeated for, every use.
