@@ -329,6 +329,8 @@ def test_a_run_leaves_its_config_metrics_summary_and_checkpoints(finished, tiny)
     assert {path.name for path in workdir.iterdir()} == {
         "config.json",
         "metrics.jsonl",
+        "predictions.npz",
+        "report.html",
         "summary.json",
         "checkpoints",
     }
