@@ -137,7 +137,19 @@ def bench(args: list[str], prog: str) -> int:
     return main(args, prog)
 
 
-COMMANDS: dict[str, Callable[[list[str], str], int]] = {"train": train, "verify": verify, "bench": bench}
+def report(args: list[str], prog: str) -> int:
+    """Write the page of one run again, or one that compares several."""
+    from jaxce.report.command import main
+
+    return main(args, prog)
+
+
+COMMANDS: dict[str, Callable[[list[str], str], int]] = {
+    "train": train,
+    "verify": verify,
+    "report": report,
+    "bench": bench,
+}
 
 
 def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:

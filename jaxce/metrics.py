@@ -1,9 +1,10 @@
-"""How good outputs are, by what the labels are: scikit-learn's metrics, outside the compiled step."""
+"""How good outputs are, beyond their loss: scikit-learn's metrics and calibration, outside the compiled step."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 # scikit-learn takes a second to import, so each function imports it when it runs.
 
@@ -95,3 +96,80 @@ def of_each_class(
         name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True))
         for name, row in zip(classes, rows, strict=True)
     }
+
+
+def ranking_of_each_class(
+    scores: Float[np.ndarray, "examples classes"],
+    labels: Int[np.ndarray, "examples classes"],
+    classes: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """Average precision and area under the ROC curve of each class that some examples have and some lack.
+
+    >>> ranking_of_each_class(np.array([[0.1], [0.4], [0.9]]), np.array([[0], [1], [1]]), ["cat"])
+    {'cat': {'average_precision': 1.0, 'roc_auc': 1.0}}
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return {
+        name: {
+            "average_precision": float(average_precision_score(of_class, score)),
+            "roc_auc": float(roc_auc_score(of_class, score)),
+        }
+        for name, of_class, score in zip(classes, labels.T, scores.T, strict=True)
+        if 0 < of_class.sum() < len(of_class)
+    }
+
+
+class Reliability(NamedTuple):
+    """Predictions sorted into bins of equal width by how sure they were; empty bins are left out.
+
+    Attributes:
+        confidence: Mean probability given in each bin.
+        accuracy: Fraction that was right in each bin.
+        sizes: Predictions in each bin.
+        middle: Middle of each bin.
+    """
+
+    confidence: Float[np.ndarray, "bins"]
+    accuracy: Float[np.ndarray, "bins"]
+    sizes: Int[np.ndarray, "bins"]
+    middle: Float[np.ndarray, "bins"]
+
+
+def reliability(
+    confidence: Float[np.ndarray, "examples"], right: Bool[np.ndarray, "examples"], bins: int = 10
+) -> Reliability:
+    """What a reliability diagram shows: how often predictions were right, by how sure they were.
+
+    Args:
+        confidence: Probability of what was predicted.
+        right: Whether it was so.
+        bins: Bins of equal width over [0, 1], each without its lower edge, the first with it.
+
+    Source:
+        Guo et al. 2017, arXiv:1706.04599, section 2 (not read).
+
+    >>> reliability(np.array([0.9, 0.8, 0.3]), np.array([True, False, False]), bins=2).accuracy
+    array([0. , 0.5])
+    """
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    sizes = np.bincount(which, minlength=bins)
+    full = sizes > 0
+    given, found = (
+        np.bincount(which, each, minlength=bins)[full] / sizes[full] for each in (confidence, right)
+    )
+    return Reliability(given, found, sizes[full], (np.flatnonzero(full) + 0.5) / bins)
+
+
+def expected_calibration_error(
+    confidence: Float[np.ndarray, "examples"], right: Bool[np.ndarray, "examples"], bins: int = 10
+) -> float:
+    """Mean distance of confidence from accuracy over the bins of `reliability`, weighted by their sizes.
+
+    Zero where predictions made with 80 % are right in 80 % of cases, and so on. Arguments as there.
+
+    >>> round(expected_calibration_error(np.array([0.9, 0.9]), np.array([True, False])), 4)
+    0.4
+    """
+    found = reliability(confidence, right, bins)
+    return float(np.average(np.abs(found.confidence - found.accuracy), weights=found.sizes))

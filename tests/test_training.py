@@ -357,6 +357,8 @@ def test_a_run_leaves_its_config_metrics_summary_and_checkpoints(finished, tiny)
         ".lock",
         "config.json",
         "metrics.jsonl",
+        "predictions.npz",
+        "report.html",
         "summary.json",
         "checkpoints",
         "events",

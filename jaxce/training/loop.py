@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxce.config import Config, hyperparams
 from jaxce.data import DATASETS, Dataset, Examples, Split
 from jaxce.errors import Stopped, TrainingError
+from jaxce.report.predictions import save_predictions
 from jaxce.training.checkpoints import Checkpoints
 from jaxce.training.events import events
 from jaxce.training.objective import Objective, make_objective
@@ -36,9 +37,10 @@ def run(
     keep: int = 2,
     checkpoint_seconds: float = 5.0,
 ) -> dict[str, Any]:
-    """Train as `config` says, and leave in `workdir` config.json, metrics.jsonl, summary.json and checkpoints/.
+    """Train as `config` says, and leave in `workdir` what came of it.
 
-    TensorBoard events lie beside them. SIGINT and SIGTERM end a run after the epoch that is under way.
+    That is config.json, metrics.jsonl, checkpoints/, TensorBoard events, predictions.npz, summary.json and
+    report.html. SIGINT and SIGTERM end a run after the epoch that is under way.
 
     Args:
         config: The run.
@@ -108,9 +110,11 @@ def train_and_test(
             # The valid loss too: the last step's update may be the one that broke the parameters.
             check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
             scores = all_scores(objective, scores, dataset.valid)
+            grad_norm = number(steps.pop("grad_norm").mean())
             row = {
                 "epoch": epoch + 1,
                 **{f"train_{name}": number(values.mean()) for name, values in steps.items()},
+                "grad_norm": grad_norm,
                 **{f"valid_{name}": value for name, value in scores.items()},
                 "seconds": round(time.perf_counter() - started, 3),
             }
@@ -134,7 +138,13 @@ def train_and_test(
         "versions": {"python": platform.python_version()} | versions(),
         "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
     }
+    test_inputs, test_labels = map(np.asarray, dataset.test)
+    save_predictions(workdir, config.loss, test_inputs, test_labels, scores["outputs"], dataset.classes)
     write_json(workdir / "summary.json", summary)
+    # Half a second of Matplotlib, which a run that fails need not pay.
+    from jaxce.report.page import write_report
+
+    write_report(workdir)
     return summary
 
 

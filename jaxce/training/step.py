@@ -44,8 +44,8 @@ class Train(NamedTuple):
     Attributes:
         init: (key, hyperparams) -> state.
         train_epoch: (state, hyperparams, examples) -> state, and what the objective measures, `loss` and more,
-            in each step [steps].
-        evaluate: (state, hyperparams, examples) -> the same measures, and the `outputs` [N, outputs].
+            and `grad_norm`, in each step [steps].
+        evaluate: (state, hyperparams, examples) -> the objective's measures, and the `outputs` [N, outputs].
     """
 
     init: Callable[[PRNGKeyArray, Hyperparams], State]
@@ -112,7 +112,7 @@ def make_train(
             if mean_params is not None:
                 mean_params = update_mean(mean_params, params, hyperparams["ema_decay"], step)
             state = state._replace(params=params, opt_state=opt_state, mean_params=mean_params)
-            return state, measures
+            return state, {**measures, "grad_norm": optax.tree.norm(grads)}
 
         order = epoch_order(state.key, state.epoch, num_train, batch_size)
         # One gather for the whole epoch: inside the step it would be fused into, and repeated for, every use.
