@@ -10,9 +10,8 @@ config = Config(
     valid_fraction=0.05,
     test_fraction=0.1,
     model="group_norm_cnn",
-    widths=(16, 48, 96, 256),
     loss="sigmoid_binary_cross_entropy",
     learning_rate=2e-3,
     warmup_epochs=1.0,
-    epochs=6,
+    epochs=5,
 )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import tyro
 
 import jaxce
-from jaxce.data import DATASETS
+from jaxce.data import NAMES, is_data
 from jaxce.errors import ConfigError
 
 # Options of the losses in `jaxce.LOSSES` that a config can set, each a field of the same name.
@@ -76,8 +76,8 @@ class Config:
     point an epoch, and is what settings are chosen by; `test` is looked at once, after the last epoch.
     """
 
-    data: Annotated[str, tyro.conf.arg(metavar=one_of(DATASETS))] = "digits"
-    """Data set."""
+    data: Annotated[str, tyro.conf.arg(metavar=one_of(NAMES))] = "digits"
+    """Data set: one of jaxce's, one of TensorFlow Datasets, or your own arrays `inputs` and `labels`."""
     valid_fraction: float = 0.1
     """Fraction of all examples held out for the curves: enough to see a trend, little enough to spare."""
     test_fraction: float = 0.2
@@ -160,7 +160,8 @@ class Config:
             object.__setattr__(self, "widths", tuple(self.widths))
         for name, kind in get_type_hints(Config).items():
             check(name, getattr(self, name), has_type(getattr(self, name), kind), in_words(kind))
-        choose("data", self.data, DATASETS)
+        if not is_data(self.data):
+            choose("data", self.data, NAMES)
         for name, (fits, expected) in RANGES.items():
             value = getattr(self, name)
             check(name, value, value is None or (math.isfinite(value) and fits(value)), expected)

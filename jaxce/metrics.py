@@ -1,4 +1,4 @@
-"""How good outputs are beyond their loss: scikit-learn's metrics and calibration, outside the compiled step."""
+"""How good outputs are, beyond their loss: scikit-learn's metrics, pairs and calibration, not compiled."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

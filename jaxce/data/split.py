@@ -1,5 +1,6 @@
 """The one place where examples are divided into train, valid and test."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -58,32 +59,53 @@ class Split:
         Raises:
             ConfigError: A part would be empty, or too small to hold every class.
         """
+        total = len(examples.labels)
+        num_valid, num_test = (round(f * total) for f in (self.valid_fraction, self.test_fraction))
+        counts = {"valid": num_valid, "test": num_test, "train": total - num_valid - num_test}
+        told = f"valid_fraction = {self.valid_fraction} and test_fraction = {self.test_fraction} leave"
+        check_counts(counts, examples, told)
+        rest, test = self._drawn(examples, num_test)
+        return *self._drawn(rest, num_valid), test
+
+    def hold_out(self, examples: Examples, part: Literal["valid", "test"]) -> tuple[Examples, Examples]:
+        """Train, and the one part that a data set lacks which comes with the other: a partition, as above.
+
+        Raises:
+            ConfigError: A part would be empty, or too small to hold every class.
+        """
+        fraction = getattr(self, f"{part}_fraction")
+        count = round(fraction * len(examples.labels))
+        counts = {part: count, "train": len(examples.labels) - count}
+        check_counts(counts, examples, f"{part}_fraction = {fraction} leaves")
+        return self._drawn(examples, count)
+
+    def _drawn(self, examples: Examples, count: int) -> tuple[Examples, Examples]:
+        """The rest, and `count` examples."""
         from sklearn.model_selection import train_test_split  # a second to import: not before it is needed
 
-        labels = np.asarray(examples.labels)
-        has_classes = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
-        needed = len(np.unique(labels)) if has_classes else 1
-        num_valid, num_test = (round(f * len(labels)) for f in (self.valid_fraction, self.test_fraction))
-        for part, count in (
-            ("valid", num_valid),
-            ("test", num_test),
-            ("train", len(labels) - num_valid - num_test),
-        ):
-            if count < needed:
-                raise ConfigError(
-                    f"valid_fraction = {self.valid_fraction} and test_fraction = {self.test_fraction} leave "
-                    f"{count} of {len(labels)} examples for {part}, "
-                    + (f"too few for one of each of {needed} classes" if has_classes else "which needs one")
-                )
-        strata = labels if has_classes else None
-        rest, test = train_test_split(
-            np.arange(len(labels)), test_size=num_test, random_state=self.seed, stratify=strata
+        rest, drawn = train_test_split(
+            np.arange(len(examples.labels)),
+            test_size=count,
+            random_state=self.seed,
+            stratify=examples.labels if has_classes(examples) else None,
         )
-        train, valid = train_test_split(
-            rest, test_size=num_valid, random_state=self.seed, stratify=None if strata is None else strata[rest]
-        )
+        return take(examples, rest), take(examples, drawn)
 
-        def take(rows: np.ndarray) -> Examples:
-            return Examples(examples.inputs[rows], examples.labels[rows])
 
-        return take(train), take(valid), take(test)
+def take(examples: Examples, rows: np.ndarray) -> Examples:
+    """Those rows of inputs and labels."""
+    return Examples(examples.inputs[rows], examples.labels[rows])
+
+
+def has_classes(examples: Examples) -> bool:
+    """Whether labels are class numbers, one an example."""
+    return examples.labels.ndim == 1 and np.issubdtype(examples.labels.dtype, np.integer)
+
+
+def check_counts(counts: Mapping[str, int], examples: Examples, told: str) -> None:
+    """Raise ConfigError when a part would have too few examples."""
+    needed = len(np.unique(examples.labels)) if has_classes(examples) else 1
+    why = f"too few for one of each of {needed} classes" if has_classes(examples) else "which needs one"
+    for part, count in counts.items():
+        if count < needed:
+            raise ConfigError(f"{told} {count} of {len(examples.labels)} examples for {part}, {why}")

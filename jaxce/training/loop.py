@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
-from jaxce.data import DATASETS, Dataset, Examples, Split
+from jaxce.data import Dataset, Examples, Split, load
 from jaxce.errors import Stopped, TrainingError
 from jaxce.report.predictions import save_predictions
 from jaxce.training.checkpoints import Checkpoints
@@ -59,7 +59,7 @@ def run(
         Stopped: SIGINT or SIGTERM came, and the state is saved.
     """
     started = time.perf_counter() if started is None else started
-    dataset = DATASETS[config.data](Split(config.valid_fraction, config.test_fraction, config.split_seed))
+    dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
     objective = make_objective(config, dataset)
     with (
         claim(workdir, config, resume),
