@@ -5,4 +5,4 @@ WIP
 
 from jaxce.config import Config
 
-config = Config(data="open_set", head="arcface", margin=0.3, scale=16.0, epochs=30)
+config = Config(data="open_set", head="arcface", margin=0.5, scale=16.0, learning_rate=2e-3, epochs=15)

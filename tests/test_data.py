@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 
 from jaxce.data import DATASETS, Examples, Split, captcha, multilabel, open_set
 from jaxce.data import generated as generation
 from jaxce.data.canvases import draw_canvases
 from jaxce.data.captcha import draw_captchas
 from jaxce.data.generated import generate
-from jaxce.errors import ConfigError
+from jaxce.errors import ConfigError, TrainingError
 
 ROOT = Path(__file__).parents[1]
 SPLIT = Split(0.1, 0.2, seed=0)
@@ -64,6 +65,33 @@ def test_features_are_standardized_by_the_train_part_alone(name, datasets):
     np.testing.assert_allclose(dataset.train.inputs.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(dataset.train.inputs.std(0), 1, rtol=1e-5)
     assert abs(dataset.test.inputs.mean(0)).max() > 0.01
+
+
+def california(rng):
+    """What scikit-learn downloads, but for the numbers: 20,640 districts, features alike in part."""
+    features = rng.normal(size=(20_640, 8)) @ rng.normal(size=(8, 8)) + 3
+    prices = features @ rng.normal(size=8) + rng.normal(size=20_640)
+    return sklearn.utils.Bunch(data=features, target=prices)
+
+
+def test_house_prices_are_standardized_numbers(monkeypatch, rng):
+    monkeypatch.setattr(sklearn.datasets, "fetch_california_housing", lambda **_: california(rng))
+    dataset = DATASETS["house_prices"](SPLIT)
+    assert dataset.labels == "number"
+    assert dataset.train.inputs.shape == (14_448, 8)
+    assert dataset.train.labels.dtype == np.float32
+    np.testing.assert_allclose(dataset.train.inputs.std(0), 1, rtol=1e-5)
+
+
+def test_house_prices_without_a_network_are_one_line_within_fifteen_seconds(monkeypatch, tmp_path):
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # takes no connection
+    started = time.perf_counter()
+    with pytest.raises(
+        TrainingError, match=r"^cannot download the Californian house prices: nobody answers at"
+    ):
+        DATASETS["house_prices"](SPLIT)
+    assert time.perf_counter() - started < 15
 
 
 NUMBERED = Examples(np.arange(1000.0), np.repeat([0, 1], [800, 200]))
@@ -238,24 +266,29 @@ def test_canvases_of_the_parts_share_no_digit(tmp_path):
     assert not set(alone["train"]) & set(alone["test"])
 
 
-def test_no_unseen_class_of_the_open_set_is_trained_on_and_valid_shares_none_with_test():
+def test_no_unseen_number_of_the_open_set_is_trained_on_and_valid_shares_none_with_test():
     dataset = open_set(SPLIT)
-    assert len(dataset.classes) == 20
-    seen, valid, test = (
-        set(part.labels[part.labels >= bound])
-        for part, bound in ((dataset.train, 0), (dataset.valid, 20), (dataset.test, 20))
-    )
-    assert seen == set(range(20))
-    assert valid == {20, 21}
-    assert test == {22, 23, 24}
-    assert [dataset.unseen[i - 20] for i in sorted(valid | test)] == ["0", "6", "1", "8", "9"]
-    assert set(dataset.valid.labels) >= set(range(20))
+    assert len(dataset.classes) == 70
+    assert set(dataset.train.labels) == set(range(70))
+    assert set(dataset.valid.labels) == set(range(80))
+    assert set(dataset.test.labels) == {*range(70), *range(80, 100)}
+    assert sorted(dataset.classes + dataset.unseen) == [f"{number:02}" for number in range(100)]
 
 
-def test_the_open_sets_digits_are_turned_as_their_names_say(datasets):
-    dataset = open_set(SPLIT)
-    fours = dataset.test.inputs[dataset.test.labels == dataset.classes.index("4")]
-    upright = datasets["digits"].test
-    np.testing.assert_array_equal(fours, upright.inputs[upright.labels == 4])
-    left = dataset.test.inputs[dataset.test.labels == dataset.classes.index("4 turned left")]
-    np.testing.assert_array_equal(left[:, -1, :], fours[:, :, 0])  # what was at the left is at the bottom
+def test_a_number_is_written_with_the_digits_of_its_name_from_its_own_part(datasets):
+    dataset, digits = open_set(SPLIT), datasets["digits"]
+    names = dataset.classes + dataset.unseen
+    for part in ("train", "valid", "test"):
+        source, drawn = getattr(digits, part), getattr(dataset, part)
+        digit_of = {image.tobytes(): int(of) for image, of in zip(source.inputs, source.labels, strict=True)}
+        assert drawn.inputs.shape[1:] == (8, 16, 1)
+        for image, label in list(zip(drawn.inputs, drawn.labels, strict=True))[::7]:
+            shown = [digit_of[np.ascontiguousarray(half).tobytes()] for half in np.split(image, 2, axis=1)]
+            assert "".join(map(str, shown)) == names[label]
+
+
+def test_a_split_seed_names_one_open_set():
+    first, again = open_set(SPLIT), open_set(SPLIT)
+    np.testing.assert_array_equal(first.train.inputs, again.train.inputs)
+    other = open_set(Split(0.1, 0.2, seed=1))
+    assert set(other.classes) != set(first.classes)

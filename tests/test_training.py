@@ -21,7 +21,7 @@ from jaxce.data import DATASETS, Examples, Split
 from jaxce.errors import ConfigError, TrainingError
 from jaxce.training.checkpoints import Checkpoints
 from jaxce.training.loop import run
-from jaxce.training.objective import Objective, make_objective
+from jaxce.training.objective import NumberObjective, Objective, make_objective
 from jaxce.training.optimizers import make_optimizer, make_schedule
 from jaxce.training.progress import progress
 from jaxce.training.step import epoch_order, make_train
@@ -302,6 +302,24 @@ def test_the_coefficients_are_those_of_scikit_learn(name):
     peer.fit(dataset.train.inputs.astype(np.float64), dataset.train.labels)
     (layer,) = state.params.values()
     np.testing.assert_allclose(layer["kernel"].T, peer.coef_, atol=1e-3, rtol=0)
+    np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
+
+
+def test_the_settings_for_house_prices_find_the_ridge_of_scikit_learn(rng):
+    config = load_config("house_prices")
+    features = rng.normal(size=(14_448, 8)) @ rng.normal(size=(8, 8))  # correlated, as the real ones are
+    features = ((features - features.mean(0)) / features.std(0)).astype(np.float32)
+    prices = (features @ rng.normal(size=8) + 2 + rng.normal(size=14_448)).astype(np.float32)
+    assert config.weight_decay == 2 / 14_448
+    made = make_train(config, (8,), NumberObjective(config.loss, 0), 14_448)
+    numbers, examples = hyperparams(config), Examples(features, prices)
+    epoch = jax.jit(made.train_epoch)
+    state = made.init(KEY, numbers)
+    for _ in range(config.epochs):
+        state, _ = epoch(state, numbers, examples)
+    peer = Ridge(1.0).fit(features.astype(np.float64), prices)
+    (layer,) = state.params.values()
+    np.testing.assert_allclose(layer["kernel"][:, 0], peer.coef_, atol=1e-3, rtol=0)
     np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
 
 

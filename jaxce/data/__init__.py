@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from jaxce.data.bundled import digits, iris, regression, tumor
+from jaxce.data.bundled import digits, house_prices, iris, regression, tumor
 from jaxce.data.canvases import multilabel
 from jaxce.data.captcha import captcha
 from jaxce.data.npz import npz
@@ -17,6 +17,7 @@ DATASETS: dict[str, Callable[[Split], Dataset]] = {
     "tumor": tumor,
     "iris": iris,
     "regression": regression,
+    "house_prices": house_prices,
     "captcha": captcha,
     "multilabel": multilabel,
     "open_set": open_set,
@@ -58,6 +59,7 @@ __all__ = [
     "Split",
     "captcha",
     "digits",
+    "house_prices",
     "iris",
     "is_data",
     "load",

@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from jaxce.data.network import answers
 from jaxce.data.split import Dataset, Examples, Split
 from jaxce.errors import ConfigError, TrainingError
 
-# tensorflow_datasets retries for minutes where nobody answers; one question tells as much.
-SECONDS_TO_ANSWER = 8.0
 PARTS = ("train", "validation", "test")
 
 
@@ -144,23 +142,6 @@ def missing(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return (getattr(error, "name", None) or "tensorflow").partition(".")[0]
-
-
-def answers(url: str) -> bool:
-    """Whether anybody does, with whatever status, within SECONDS_TO_ANSWER."""
-    import requests
-
-    found = []
-
-    def ask() -> None:
-        with contextlib.suppress(requests.exceptions.RequestException):
-            found.append(requests.head(url, timeout=SECONDS_TO_ANSWER))
-
-    # Looking a name up has a time limit of its own, which requests does not know.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(SECONDS_TO_ANSWER)
-    return bool(found)
 
 
 def read(source: Sequence[Any], inputs: str, label: str) -> Examples:
