@@ -77,7 +77,7 @@ class Config:
     """
 
     data: Annotated[str, tyro.conf.arg(metavar=one_of(DATASETS))] = "digits"
-    """Data set."""
+    """Data set, or the path of an .npz file that holds inputs, or images, and labels."""
     valid_fraction: float = 0.1
     """Fraction of all examples held out for the curves: enough to see a trend, little enough to spare."""
     test_fraction: float = 0.2
@@ -160,7 +160,8 @@ class Config:
             object.__setattr__(self, "widths", tuple(self.widths))
         for name, kind in get_type_hints(Config).items():
             check(name, getattr(self, name), has_type(getattr(self, name), kind), in_words(kind))
-        choose("data", self.data, DATASETS)
+        if not self.data.endswith(".npz"):
+            choose("data", self.data, DATASETS, "; or give the path of an .npz file")
         for name, (fits, expected) in RANGES.items():
             value = getattr(self, name)
             check(name, value, value is None or (math.isfinite(value) and fits(value)), expected)
@@ -290,10 +291,11 @@ def check_head(config: Config) -> None:
         raise ConfigError(str(error)) from error
 
 
-def choose(what: str, name: str, names: Iterable[str]) -> None:
-    """Raise ConfigError, with the nearest name, when `name` is none of `names`."""
+def choose(what: str, name: str, names: Iterable[str], also: str = "") -> None:
+    """Raise ConfigError, with the nearest name and what `also` fits, when `name` is none of `names`."""
     if name not in (names := list(names)):
-        raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, names)}; there are: {', '.join(names)}")
+        there_are = f"there are: {', '.join(names)}{also}"
+        raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, names)}; {there_are}")
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
