@@ -8,10 +8,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from jaxce.config import LOSS_OPTIONS
+from jaxce.files import write_whole
 from jaxce.report import charts
 from jaxce.report.page import (
-    Figure,
-    Table,
     in_unit,
     is_fraction,
     lower_is_better,
@@ -20,6 +19,7 @@ from jaxce.report.page import (
     seconds,
     unit_of,
 )
+from jaxce.report.parts import Figure, Table
 from jaxce.report.run import Run, read_run
 
 MOST_NAMED_BY_SETTINGS = 2  # a label of three settings is longer than the folder's name
@@ -32,7 +32,7 @@ def write_comparison(workdirs: Sequence[Path], path: Path) -> None:
         ConfigError: One is no run's folder, or a file in it is damaged.
     """
     runs = [read_run(workdir) for workdir in workdirs]
-    path.write_text(render("comparison.html", **page_of(runs)), encoding="utf-8")
+    write_whole(path, render("comparison.html", **page_of(runs)))
 
 
 def page_of(runs: Sequence[Run]) -> dict[str, Any]:
