@@ -1,0 +1,80 @@
+"""What came of the settings: the table, the best of them, and the command that repeats it."""
+
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from rich.table import Table
+
+from jaxce.config import Config, load_config
+from jaxce.sweep.plan import Plan, show
+from jaxce.sweep.space import apply
+
+Row = Mapping[str, Any]
+METRIC = "accuracy"  # what settings are compared by: losses with other options do not compare
+MOST_LINES = 30
+
+
+def by_setting(rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """The complete rows of each setting, which differ in their seed."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row["state"] == "complete":
+            key = tuple(show_full(value) for field, value in row["values"].items() if field != "seed")
+            found.setdefault(key, []).append(row)
+    return found
+
+
+def show_full(value: Any) -> str:
+    """A value, every digit of it."""
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def best_of(rows: Sequence[Row]) -> Row | None:
+    """Of the setting with the best mean over its seeds on valid, the first seed's row; None without any."""
+    groups = by_setting(rows).values()
+    return max(groups, key=mean_valid)[0] if groups else None
+
+
+def mean_valid(rows: Sequence[Row]) -> float:
+    """Mean of what settings are compared by."""
+    return statistics.fmean(row["valid"][METRIC] for row in rows)
+
+
+def command_of(row: Row, plan: Plan) -> str:
+    """The command that trains with a row's config.
+
+    >>> plan = Plan("digits", load_config("digits"), ("seed=1,2",), "grid", None)
+    >>> command_of({"values": {"seed": 2}}, plan)
+    'python -m jaxce train digits --seed 2'
+    """
+    config, named = apply(plan.base, row["values"]), load_config(plan.name)
+    flags: list[str] = []
+    for field in fields(Config):
+        value = getattr(config, field.name)
+        if value != getattr(named, field.name):
+            name = field.name.replace("_", "-")
+            if isinstance(value, bool):
+                flags.append(f"--{name}" if value else f"--no-{name}")
+            else:
+                flags += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(["python", "-m", "jaxce", "train", plan.name, *flags])
+
+
+def table_of(rows: Sequence[Row], plan: Plan) -> Table:
+    """The settings, best first, and those that have no result last."""
+    ordered = sorted(rows, key=lambda row: -row["valid"][METRIC] if row["state"] == "complete" else 1.0)
+    table = Table(box=None, title=f"{plan.name}: {len(rows)} settings", title_justify="left")
+    for name in (*plan.fields, f"valid {METRIC}", f"test {METRIC}", ""):
+        table.add_column(name.replace("_", " "), justify="right" if name else "left", overflow="fold")
+    for row in ordered[:MOST_LINES]:
+        values = [show(row["values"][field]) for field in plan.fields]
+        if row["state"] == "complete":
+            table.add_row(*values, f"{row['valid'][METRIC]:.4f}", f"{row['test'][METRIC]:.4f}")
+        else:
+            table.add_row(*values, "–", "–", f"{row['state']}: {row['error']}")
+    if len(rows) > MOST_LINES:
+        table.caption = f"and {len(rows) - MOST_LINES} more in results.jsonl"
+    return table
