@@ -62,8 +62,8 @@ def main(argv: Sequence[str], prog: str = "jaxce sweep") -> int:
             )
         if sampler != "grid" and options.trials is None:
             raise ConfigError(f"--sampler {sampler} needs --trials N: how many settings to propose")
-        plan = Plan(name, base, tuple(options.over), sampler, options.trials)
-    elif rest or options.sampler or options.trials:
+        plan = Plan(name, base, tuple(options.over), sampler, options.trials, options.prune)
+    elif rest or options.sampler or options.trials or options.prune:
         raise ConfigError("--resume without --over goes on as it was begun: leave the other flags out")
     sweep(plan, options.workdir, options.storage, resume=options.resume, parallel=options.parallel)
     return 0
@@ -84,6 +84,11 @@ def make_parser(prog: str) -> Parser:
         "--sampler",
         choices=("grid", "random", "tpe"),
         help="grid, as without --trials; random; or tpe, which learns from results, the default with it",
+    )
+    add(
+        "--prune",
+        action="store_true",
+        help="end a setting that, at each tenth of its epochs, is worse than the median of those done",
     )
     add("--parallel", type=int, metavar="K", help="settings side by side in a program; 4 a device if left out")
     add("--storage", metavar="URL", help="database, for several machines; sweep.db in the workdir if left out")

@@ -25,6 +25,7 @@ class Plan:
         over: FIELD=SPEC items.
         sampler: `grid`, `random` or `tpe`.
         trials: How many settings the samplers propose; None for the grid.
+        prune: Whether hopeless settings end early.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Plan:
     over: tuple[str, ...]
     sampler: str
     trials: int | None
+    prune: bool = False
 
     @property
     def space(self) -> tuple[Dimension, ...]:

@@ -65,7 +65,11 @@ def command_of(row: Row, plan: Plan) -> str:
 
 def table_of(rows: Sequence[Row], plan: Plan) -> Table:
     """The settings, best first, and those that have no result last."""
-    ordered = sorted(rows, key=lambda row: -row["valid"][METRIC] if row["state"] == "complete" else 1.0)
+
+    def place(row: Row) -> tuple[int, float]:
+        return ("complete", "pruned", "failed").index(row["state"]), -row.get("valid", {}).get(METRIC, 0.0)
+
+    ordered = sorted(rows, key=place)
     table = Table(box=None, title=f"{plan.name}: {len(rows)} settings", title_justify="left")
     for name in (*plan.fields, f"valid {METRIC}", f"test {METRIC}", ""):
         table.add_column(name.replace("_", " "), justify="right" if name else "left", overflow="fold")
@@ -73,8 +77,10 @@ def table_of(rows: Sequence[Row], plan: Plan) -> Table:
         values = [show(row["values"][field]) for field in plan.fields]
         if row["state"] == "complete":
             table.add_row(*values, f"{row['valid'][METRIC]:.4f}", f"{row['test'][METRIC]:.4f}")
+        elif row["state"] == "pruned":
+            table.add_row(*values, f"{row['valid'][METRIC]:.4f}", "–", f"ended after {row['epochs']} epochs")
         else:
-            table.add_row(*values, "–", "–", f"{row['state']}: {row['error']}")
+            table.add_row(*values, "–", "–", f"failed: {row['error']}")
     if len(rows) > MOST_LINES:
         table.caption = f"and {len(rows) - MOST_LINES} more in results.jsonl"
     return table

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -43,6 +44,8 @@ def sweep(
     from jaxce.cli import cache_compilations, new_workdir  # which imports the command that imports us
 
     started = time.perf_counter()
+    with contextlib.suppress(ValueError):  # not in the main thread: there no signal arrives
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     use_every_core()
     cache_compilations()
     if resume:
@@ -56,17 +59,27 @@ def sweep(
                 f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir"
             )
         if storage is not None:
-            open_storage(storage)
+            with open_storage(storage):
+                pass
         workdir = workdir or new_workdir(f"{Path(plan.name).stem}-sweep")
         workdir.mkdir(parents=True, exist_ok=True)
         shown = None if storage is None else make_url(storage).render_as_string(hide_password=True)
         write_json(workdir / "sweep.json", {"storage": shown, "plan": asdict(plan)})
 
     console = Console(highlight=False)
-    database = open_storage(storage or f"sqlite:///{workdir.resolve() / 'sweep.db'}")
     devices = jax.local_devices()
-    with Study(database, study_name(plan), plan) as study, watching(study, console) as watch:
-        rows = Worker(study, workdir, parallel or SLOTS_PER_DEVICE * len(devices), devices, watch).work()
+    with open_storage(storage or f"sqlite:///{workdir.resolve() / 'sweep.db'}") as database:
+        study = Study(database, study_name(plan), plan)
+        try:
+            with study, watching(study, console) as watch:
+                rows = Worker(
+                    study, workdir, parallel or SLOTS_PER_DEVICE * len(devices), devices, watch
+                ).work()
+        except KeyboardInterrupt as stop:
+            raise TrainingError(
+                f"interrupted, with {len(study.rows())} of {study.num_settings} settings done: "
+                f"--resume --workdir {workdir} goes on"
+            ) from stop
     console.print(table_of(rows, plan))
     best = best_of(rows)
     if best is None:

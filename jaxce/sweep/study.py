@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
+import socket
 import threading
 import time
 import warnings
@@ -38,11 +40,18 @@ with experimental():
     # A setting that killed so many processes is not tried on another.
     RETRY = RetryHeartbeatStaleTrialCallback(max_retry=10)
 
+# Against those that are done, so never the first few.
+PRUNER = optuna.pruners.MedianPruner(n_startup_trials=5)
+
+# Who has a setting, for people to read.
+PROCESS = f"{socket.gethostname()}:{os.getpid()}"
+
 Row = dict[str, Any]
 
 
-def open_storage(url: str) -> RDBStorage:
-    """Connect to a database, in which tables are made if need be.
+@contextlib.contextmanager
+def open_storage(url: str) -> Iterator[RDBStorage]:
+    """Yield a connection to a database, in which tables are made if need be.
 
     Raises:
         ConfigError: The address is wrong, its driver is not installed or nothing answers there.
@@ -84,7 +93,11 @@ def open_storage(url: str) -> RDBStorage:
         raise ConfigError(f"--storage {kind}: cannot be used: {why}") from error
     if is_sqlite:
         lock_before_reading(storage.engine)
-    return storage
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def lock_before_reading(engine: sqlalchemy.Engine) -> None:
@@ -126,7 +139,7 @@ class Study:
             with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
                 self._lay_out(optuna.create_study(study_name=name, storage=storage, direction="maximize"), plan)
         try:
-            self._study = optuna.load_study(study_name=name, storage=storage)
+            self._study = optuna.load_study(study_name=name, storage=storage, pruner=PRUNER)
         except KeyError as error:
             raise ConfigError(f"there is no sweep {name} in the storage: leave out --resume") from error
         deadline = time.monotonic() + LAYOUT_SECONDS
@@ -161,6 +174,7 @@ class Study:
                     trial = Trial(self._study, trial_id)
                     for field, each in self._distributions.items():
                         trial._suggest(field, each)
+                    trial.set_user_attr("process", PROCESS)
                     return trial
         return None
 
@@ -169,10 +183,17 @@ class Study:
         self._beating.discard(trial._trial_id)
         try:
             trial.set_user_attr("row", row)
-            self._study.tell(trial, value, state)
-        except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+        except optuna.exceptions.UpdateFinishedTrialError:
             return False
+        self._study.tell(trial, value, state, skip_if_finished=True)
         return True
+
+    def is_hopeless(self, trial: Trial, epoch: int, value: float) -> bool:
+        """Whether the pruner ends a setting that has come to `value` after `epoch` epochs."""
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            trial.report(value, epoch)
+            return trial.should_prune()
+        return False
 
     def revive(self) -> int:
         """Let settings of killed processes wait again; how many other processes have, dead or alive."""
@@ -219,8 +240,8 @@ class Study:
         self._thread.join()
         for trial in self._trials(TrialState.RUNNING):
             if trial._trial_id in self._beating:
-                with contextlib.suppress(ValueError):  # another process has it already
-                    self._study.tell(trial.number, state=TrialState.FAIL)
+                with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was taken for dead
+                    self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                     RETRY(self._study, trial)
 
 

@@ -19,10 +19,11 @@ from jaxce.sweep.program import Program
 from jaxce.sweep.proposals import values_of
 from jaxce.sweep.results import METRIC
 from jaxce.sweep.space import apply
-from jaxce.sweep.study import Row, Study
+from jaxce.sweep.study import PROCESS, Row, Study
 from jaxce.training.loop import number
 
 SECONDS_BETWEEN_LOOKS = 1.0
+LOOKS_AT_HOPE = 10  # a setting, when hopeless ones are to end: each is a line in the database
 
 
 @dataclass
@@ -144,12 +145,18 @@ class Worker:
                 self._end(place, self._fail, f"the loss is {losses[bad[0]]} at step {step}")
             elif running.epoch == running.config.epochs:
                 done.append(place)
-        if done:
-            tests = program.test(done)
-            for place in done:
-                steps, scores = measured[place]
-                self._end(place, self._complete, steps, scores, tests[place])
-        self._watch(self._places, self._write() if done else self._study_rows)
+            elif self._is_hopeless(running):
+                self._end(place, self._prune, steps, scores)
+        tests = program.test(done) if done else {}
+        for place in done:
+            self._end(place, self._complete, *measured[place], tests[place])
+        self._watch(self._places, self._write() if len(self._places) < len(measured) else self._study_rows)
+
+    def _is_hopeless(self, running: Running) -> bool:
+        if not self._study.plan.prune or running.epoch % max(running.config.epochs // LOOKS_AT_HOPE, 1):
+            return False
+        assert running.valid is not None
+        return self._study.is_hopeless(running.trial, running.epoch, running.valid)
 
     def _end(self, place: int, how: Callable[..., None], *args: Any) -> None:
         assert self._group is not None
@@ -159,12 +166,12 @@ class Worker:
     def _complete(
         self, running: Running, steps: Mapping[str, Any], valid: Mapping[str, Any], test: Mapping[str, Any]
     ) -> None:
-        row = self._row(running, "complete") | {
-            "train_loss": number(steps["loss"].mean()),
-            "valid": scores_of(valid),
-            "test": scores_of(test),
-        }
+        row = self._row(running, "complete") | trained(steps, valid) | {"test": scores_of(test)}
         self._study.finish(running.trial, TrialState.COMPLETE, row["valid"][METRIC], row)
+
+    def _prune(self, running: Running, steps: Mapping[str, Any], valid: Mapping[str, Any]) -> None:
+        row = self._row(running, "pruned") | trained(steps, valid)
+        self._study.finish(running.trial, TrialState.PRUNED, None, row)
 
     def _fail(self, running: Running, error: Exception | str) -> None:
         row = self._row(running, "failed") | {"error": " ".join(str(error).split())[:300]}
@@ -177,6 +184,7 @@ class Worker:
             "values": {field: getattr(running.config, field) for field in self._study.plan.fields},
             "epochs": running.epoch,
             "seconds": round(time.perf_counter() - running.started, 3),
+            "process": PROCESS,
         }
 
     def _write(self) -> list[Row]:
@@ -186,6 +194,11 @@ class Worker:
         part.write_text("".join(json.dumps(row) + "\n" for row in self._study_rows))
         part.replace(self._workdir / "results.jsonl")
         return self._study_rows
+
+
+def trained(steps: Mapping[str, Any], valid: Mapping[str, Any]) -> Row:
+    """What is known of a setting after an epoch."""
+    return {"train_loss": number(steps["loss"].mean()), "valid": scores_of(valid)}
 
 
 def scores_of(found: Mapping[str, Any]) -> dict[str, float]:
