@@ -50,8 +50,7 @@ def main(argv: Sequence[str], prog: str = "jaxce sweep") -> int:
     if not (options.over or options.resume):
         raise ConfigError("what to sweep? --over FIELD=SPEC, as in --over learning_rate=1e-3,1e-2 seed=seeds:3")
     # Seconds of imports that --help and these mistakes need not wait for.
-    from jaxce.sweep.plan import Plan
-    from jaxce.sweep.run import sweep
+    from jaxce.sweep.run import make_plan, sweep
 
     plan = None
     if options.over:
@@ -62,7 +61,7 @@ def main(argv: Sequence[str], prog: str = "jaxce sweep") -> int:
             )
         if sampler != "grid" and options.trials is None:
             raise ConfigError(f"--sampler {sampler} needs --trials N: how many settings to propose")
-        plan = Plan(name, base, tuple(options.over), sampler, options.trials, options.prune)
+        plan = make_plan(name, base, tuple(options.over), sampler, options.trials, options.prune)
     elif rest or options.sampler or options.trials or options.prune:
         raise ConfigError("--resume without --over goes on as it was begun: leave the other flags out")
     sweep(plan, options.workdir, options.storage, resume=options.resume, parallel=options.parallel)

@@ -10,9 +10,10 @@ from jaxce.config import HYPERPARAMS, Config
 from jaxce.errors import ConfigError
 from jaxce.losses import LOSSES
 from jaxce.sweep.proposals import draws
-from jaxce.sweep.space import Choices, Dimension, Interval, apply, parse_space
+from jaxce.sweep.space import SHORT_LOSSES, Choices, Dimension, Interval, apply, parse_space
 
 MOST_SETTINGS = 100_000
+SHORT_NAMES = {name: short for short, name in SHORT_LOSSES.items()}
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Plan:
         sampler: `grid`, `random` or `tpe`.
         trials: How many settings the samplers propose; None for the grid.
         prune: Whether hopeless settings end early.
+        metric: What settings are compared by on valid, the more the better.
     """
 
     name: str
@@ -33,7 +35,8 @@ class Plan:
     over: tuple[str, ...]
     sampler: str
     trials: int | None
-    prune: bool = False
+    prune: bool
+    metric: str
 
     @property
     def space(self) -> tuple[Dimension, ...]:
@@ -128,7 +131,13 @@ def describe(setting: Mapping[str, Any]) -> str:
 
 
 def show(value: Any) -> str:
-    """A value of a setting, short."""
+    """A value of a setting, short.
+
+    >>> show("softmax_focal_loss")
+    'focal'
+    """
+    if isinstance(value, str):
+        return SHORT_NAMES.get(value, value)
     if isinstance(value, tuple | list):
         return "x".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -154,5 +163,6 @@ def program_of(config: Config) -> Config:
 
 def is_shape(config: Config, name: str) -> bool:
     """Whether a number cannot be traced: a margin that multiplies an angle a whole number of times."""
-    head = getattr(config, "head", None)
-    return name == "margin" and head is not None and isinstance(LOSSES[head].options["margin"], int)
+    return (
+        name == "margin" and config.head is not None and isinstance(LOSSES[config.head].options["margin"], int)
+    )

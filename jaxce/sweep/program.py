@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxce.config import Config, hyperparams
 from jaxce.data import Dataset
+from jaxce.training.loop import all_scores
+from jaxce.training.objective import make_objective
 from jaxce.training.step import State, make_train
 
 
@@ -47,7 +49,8 @@ class Program:
             devices: Where to put them.
         """
         train, shape = dataset.train, dataset.train.inputs.shape[1:]
-        functions = make_train(config, shape, len(dataset.classes), len(train.labels))
+        self._dataset, self._objective = dataset, make_objective(config, dataset)
+        functions = make_train(config, shape, self._objective, len(train.labels))
         self.num_slots = -(-num_slots // len(devices)) * len(devices)
         self._num_devices = len(devices)
         self._busy = np.zeros(self.num_slots, bool)
@@ -81,7 +84,7 @@ class Program:
             spread = jax.shard_map(
                 of_device, mesh=mesh, in_specs=(specs, specs, *shared), out_specs=specs, check_vma=False
             )
-            return jax.jit(spread, donate_argnums=0)
+            return jax.jit(spread, donate_argnums=0, out_shardings=apart)
 
         self._parts = {
             name: jax.device_put(getattr(dataset, name), everywhere) for name in ("train", "valid", "test")
@@ -118,27 +121,35 @@ class Program:
         """Free a place."""
         self._busy[place] = False
 
-    def advance(self) -> dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    def advance(self) -> dict[int, tuple[Mapping[str, Any], dict[str, float]]]:
         """One epoch in every place that has a setting: what the steps measured, and the scores of valid."""
         busy = np.flatnonzero(self._busy).tolist()
         self._states, found = self._advance(
             self._states, self._slots(busy), self._parts["train"], self._parts["valid"]
         )
         self._fresh[:] = False
-        found = jax.device_get(found)
-        return {place: jax.tree.map(lambda rows: rows[place], found) for place in busy}  # noqa: B023
+        steps, scores = jax.device_get(found)
+        return {place: (at(steps, place), self._scores(at(scores, place), "valid")) for place in busy}
 
-    def test(self, places: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+    def test(self, places: Sequence[int]) -> dict[int, dict[str, float]]:
         """The scores of test in some places."""
         self._states, found = self._test(self._states, self._slots(places), self._parts["test"])
         found = jax.device_get(found)
-        return {place: jax.tree.map(lambda rows: rows[place], found) for place in places}  # noqa: B023
+        return {place: self._scores(at(found, place), "test") for place in places}
+
+    def _scores(self, found: Mapping[str, np.ndarray], part: str) -> dict[str, float]:
+        return all_scores(self._objective, found, getattr(self._dataset, part))
 
     def _slots(self, places: Sequence[int]) -> Slots:
         active = np.isin(np.arange(self.num_slots), places)
         # A copy: on a CPU an array on the device may be the NumPy array itself.
         slots = jax.tree.map(np.copy, (self._keys, self._numbers, self._fresh, active))
         return Slots(*jax.device_put(slots, self._apart))
+
+
+def at(found: Any, place: int) -> Any:
+    """What was found in one place."""
+    return jax.tree.map(lambda rows: rows[place], found)
 
 
 def in_turns(function: Callable[[State, Slots], Any]) -> Callable[[State, Slots], Any]:

@@ -13,7 +13,6 @@ from jaxce.sweep.plan import Plan, show
 from jaxce.sweep.space import apply
 
 Row = Mapping[str, Any]
-METRIC = "accuracy"  # what settings are compared by: losses with other options do not compare
 MOST_LINES = 30
 
 
@@ -32,21 +31,31 @@ def show_full(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
-def best_of(rows: Sequence[Row]) -> Row | None:
+def best_of(rows: Sequence[Row], metric: str) -> Row | None:
     """Of the setting with the best mean over its seeds on valid, the first seed's row; None without any."""
     groups = by_setting(rows).values()
-    return max(groups, key=mean_valid)[0] if groups else None
+    return max(groups, key=lambda group: mean_valid(group, metric))[0] if groups else None
 
 
-def mean_valid(rows: Sequence[Row]) -> float:
+def mean_valid(rows: Sequence[Row], metric: str) -> float:
     """Mean of what settings are compared by."""
-    return statistics.fmean(row["valid"][METRIC] for row in rows)
+    return statistics.fmean(row["valid"][metric] for row in rows)
+
+
+def by_rank(rows: Sequence[Row], metric: str) -> list[Row]:
+    """Complete ones first, the best first; then those that were ended, then those that failed."""
+
+    def rank(row: Row) -> tuple[int, float]:
+        valid = row.get("valid", {}).get(metric, 0.0)
+        return ("complete", "pruned", "failed").index(row["state"]), -valid
+
+    return sorted(rows, key=rank)
 
 
 def command_of(row: Row, plan: Plan) -> str:
     """The command that trains with a row's config.
 
-    >>> plan = Plan("digits", load_config("digits"), ("seed=1,2",), "grid", None)
+    >>> plan = Plan("digits", load_config("digits"), ("seed=1,2",), "grid", None, False, "accuracy")
     >>> command_of({"values": {"seed": 2}}, plan)
     'python -m jaxce train digits --seed 2'
     """
@@ -64,21 +73,17 @@ def command_of(row: Row, plan: Plan) -> str:
 
 
 def table_of(rows: Sequence[Row], plan: Plan) -> Table:
-    """The settings, best first, and those that have no result last."""
-
-    def place(row: Row) -> tuple[int, float]:
-        return ("complete", "pruned", "failed").index(row["state"]), -row.get("valid", {}).get(METRIC, 0.0)
-
-    ordered = sorted(rows, key=place)
+    """The settings, best first."""
+    metric = plan.metric
     table = Table(box=None, title=f"{plan.name}: {len(rows)} settings", title_justify="left")
-    for name in (*plan.fields, f"valid {METRIC}", f"test {METRIC}", ""):
+    for name in (*plan.fields, f"valid {metric}", f"test {metric}", ""):
         table.add_column(name.replace("_", " "), justify="right" if name else "left", overflow="fold")
-    for row in ordered[:MOST_LINES]:
+    for row in by_rank(rows, metric)[:MOST_LINES]:
         values = [show(row["values"][field]) for field in plan.fields]
         if row["state"] == "complete":
-            table.add_row(*values, f"{row['valid'][METRIC]:.4f}", f"{row['test'][METRIC]:.4f}")
+            table.add_row(*values, f"{row['valid'][metric]:.4f}", f"{row['test'][metric]:.4f}")
         elif row["state"] == "pruned":
-            table.add_row(*values, f"{row['valid'][METRIC]:.4f}", "–", f"ended after {row['epochs']} epochs")
+            table.add_row(*values, f"{row['valid'][metric]:.4f}", "–", f"ended after {row['epochs']} epochs")
         else:
             table.add_row(*values, "–", "–", f"failed: {row['error']}")
     if len(rows) > MOST_LINES:

@@ -6,20 +6,25 @@ import json
 import os
 import signal
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
 from rich.console import Console
 from sqlalchemy.engine import make_url
 
-from jaxce.errors import ConfigError, TrainingError
-from jaxce.sweep.plan import Plan, plan_of, settings_of
-from jaxce.sweep.results import METRIC, best_of, command_of, table_of
+from jaxce.config import Config
+from jaxce.data import DATASETS, Split
+from jaxce.errors import ConfigError, Stopped, TrainingError
+from jaxce.sweep.plan import Plan, corners, plan_of, settings_of
+from jaxce.sweep.results import best_of, command_of, table_of
+from jaxce.sweep.space import apply
 from jaxce.sweep.study import Study, open_storage
 from jaxce.sweep.watch import watching
 from jaxce.sweep.worker import Worker
-from jaxce.training.loop import write_json
+from jaxce.training.objective import make_objective
+from jaxce.training.workdir import write_json
 
 SLOTS_PER_DEVICE = 4
 HIDDEN = "***"  # what SQLAlchemy writes for a password
@@ -40,8 +45,10 @@ def sweep(
     Raises:
         ConfigError: A setting does not fit, `workdir` is in use, or the storage cannot be used.
         TrainingError: No setting could be trained.
+        Stopped: SIGINT or SIGTERM came; what was not done waits for another process.
     """
     from jaxce.cli import cache_compilations, new_workdir  # which imports the command that imports us
+    from jaxce.sweep.page import write_page  # with half a second of Matplotlib
 
     started = time.perf_counter()
     with contextlib.suppress(ValueError):  # not in the main thread: there no signal arrives
@@ -53,7 +60,6 @@ def sweep(
         plan, storage = read_plan(workdir, plan, storage)
     else:
         assert plan is not None
-        settings_of(plan)  # whose mistakes are told before a folder is made
         if workdir is not None and workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
             raise ConfigError(
                 f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir"
@@ -76,20 +82,38 @@ def sweep(
                     study, workdir, parallel or SLOTS_PER_DEVICE * len(devices), devices, watch
                 ).work()
         except KeyboardInterrupt as stop:
-            raise TrainingError(
-                f"interrupted, with {len(study.rows())} of {study.num_settings} settings done: "
+            raise Stopped(
+                f"with {len(study.rows())} of {study.num_settings} settings done: "
                 f"--resume --workdir {workdir} goes on"
             ) from stop
+        write_page(rows, study.importances(), plan, workdir / "sweep.html")
+    metric = plan.metric
     console.print(table_of(rows, plan))
-    best = best_of(rows)
+    best = best_of(rows, metric)
     if best is None:
         raise TrainingError(f"no setting could be trained; of the first: {rows[0]['error']}")
+    seeds = " by the mean over seeds, here its first" if "seed" in plan.fields else ""
+    scores = ", ".join(f"{part} {metric} {best[part][metric]:.4f}" for part in ("valid", "test"))
     console.print(
-        f"best: valid accuracy {best['valid'][METRIC]:.4f}, test accuracy {best['test'][METRIC]:.4f}, by\n"
+        f"best{seeds}: {scores}, by\n"
         f"  {command_of(best, plan)}\n"
         f"{len(rows)} settings; {time.perf_counter() - started:.1f} s; results in {workdir}",
         soft_wrap=True,
     )
+
+
+def make_plan(
+    name: str, base: Config, over: Sequence[str], sampler: str, trials: int | None, prune: bool
+) -> Plan:
+    """The plan, compared by what a run of the first setting shows beside its loss.
+
+    Raises:
+        ConfigError: A setting does not fit its field, the others or the data.
+    """
+    plan = Plan(name, base, tuple(over), sampler, trials, prune, metric="")
+    first = apply(base, settings_of(plan)[0] or corners(plan.space)[0])
+    dataset = DATASETS[first.data](Split(first.valid_fraction, first.test_fraction, first.split_seed))
+    return replace(plan, metric=make_objective(first, dataset).headline)
 
 
 def use_every_core() -> None:

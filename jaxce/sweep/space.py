@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from jaxce.config import LOSS_OPTIONS, TRAINABLE_LOSSES, Config, choose, did_you_mean, in_words
+from jaxce.config import HEAD_OPTIONS, LOSS_OPTIONS, TRAINABLE_LOSSES, Config, choose, did_you_mean, in_words
 from jaxce.errors import ConfigError
 from jaxce.losses import LOSSES
 
@@ -192,7 +192,7 @@ def interval(field: str, spec: str) -> Dimension:
 def apply(base: Config, values: Mapping[str, Any]) -> Config:
     """`base` with the values of one setting.
 
-    Where the loss is swept too, options that a loss does not take are left out with it.
+    Where the loss, or the head, is swept too, options that it does not take are left out with it.
 
     Raises:
         ConfigError: The values do not fit the config or each other.
@@ -201,7 +201,8 @@ def apply(base: Config, values: Mapping[str, Any]) -> Config:
     True
     """
     values = dict(values)
-    if "loss" in values:
-        takes = LOSSES[values["loss"]].options
-        values |= {name: None for name in LOSS_OPTIONS if name not in takes}
+    for field, options in (("loss", LOSS_OPTIONS), ("head", HEAD_OPTIONS)):
+        if field in values:
+            takes = LOSSES[values[field]].options if values[field] is not None else ()
+            values |= {name: None for name in options if name not in takes}
     return replace(base, **values)

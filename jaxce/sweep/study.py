@@ -213,7 +213,10 @@ class Study:
 
     def importances(self) -> Mapping[str, float]:
         """How much each field matters to the value, by Optuna; nothing where that cannot be said."""
-        with contextlib.suppress(ValueError, RuntimeError):
+        with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError, UserWarning):
+            warnings.simplefilter(
+                "error", UserWarning
+            )  # too few trials: then it says that all fields are equal
             return optuna.importance.get_param_importances(self._study)
         return {}
 

@@ -17,7 +17,6 @@ from jaxce.errors import ConfigError
 from jaxce.sweep.plan import program_of
 from jaxce.sweep.program import Program
 from jaxce.sweep.proposals import values_of
-from jaxce.sweep.results import METRIC
 from jaxce.sweep.space import apply
 from jaxce.sweep.study import PROCESS, Row, Study
 from jaxce.training.loop import number
@@ -137,7 +136,7 @@ class Worker:
         for place, (steps, scores) in measured.items():
             running = self._places[place]
             running.epoch += 1
-            running.valid = number(scores[METRIC])
+            running.valid = scores[self._study.plan.metric]
             losses = np.append(steps["loss"], scores["loss"])
             bad = np.flatnonzero(~np.isfinite(losses))
             if bad.size:
@@ -164,12 +163,12 @@ class Worker:
         how(self._places.pop(place), *args)
 
     def _complete(
-        self, running: Running, steps: Mapping[str, Any], valid: Mapping[str, Any], test: Mapping[str, Any]
+        self, running: Running, steps: Mapping[str, Any], valid: dict[str, float], test: dict[str, float]
     ) -> None:
-        row = self._row(running, "complete") | trained(steps, valid) | {"test": scores_of(test)}
-        self._study.finish(running.trial, TrialState.COMPLETE, row["valid"][METRIC], row)
+        row = self._row(running, "complete") | trained(steps, valid) | {"test": test}
+        self._study.finish(running.trial, TrialState.COMPLETE, row["valid"][self._study.plan.metric], row)
 
-    def _prune(self, running: Running, steps: Mapping[str, Any], valid: Mapping[str, Any]) -> None:
+    def _prune(self, running: Running, steps: Mapping[str, Any], valid: dict[str, float]) -> None:
         row = self._row(running, "pruned") | trained(steps, valid)
         self._study.finish(running.trial, TrialState.PRUNED, None, row)
 
@@ -182,6 +181,7 @@ class Worker:
             "setting": running.trial.user_attrs["setting"],
             "state": state,
             "values": {field: getattr(running.config, field) for field in self._study.plan.fields},
+            "loss": running.config.loss,
             "epochs": running.epoch,
             "seconds": round(time.perf_counter() - running.started, 3),
             "process": PROCESS,
@@ -196,11 +196,6 @@ class Worker:
         return self._study_rows
 
 
-def trained(steps: Mapping[str, Any], valid: Mapping[str, Any]) -> Row:
+def trained(steps: Mapping[str, Any], valid: dict[str, float]) -> Row:
     """What is known of a setting after an epoch."""
-    return {"train_loss": number(steps["loss"].mean()), "valid": scores_of(valid)}
-
-
-def scores_of(found: Mapping[str, Any]) -> dict[str, float]:
-    """Means that the program measured, without the outputs they are of."""
-    return {name: number(value) for name, value in found.items() if name != "outputs"}
+    return {"train_loss": number(steps["loss"].mean()), "valid": valid}
