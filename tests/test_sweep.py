@@ -106,6 +106,23 @@ def test_a_place_takes_another_setting_while_its_neighbour_goes_on():
         np.testing.assert_array_equal([scores["loss"] for _, scores in found], expected[skipped : skipped + 3])
 
 
+def test_places_side_by_side_as_on_an_accelerator_give_the_same_numbers(monkeypatch):
+    dataset = DATASETS["iris"](Split(IRIS.valid_fraction, IRIS.test_fraction, 0))
+
+    def losses():
+        program = Program(IRIS, dataset, 3, jax.devices()[:1])
+        first, second = (program.begin(replace(IRIS, learning_rate=rate, seed=1)) for rate in (0.1, 0.2))
+        found = [program.advance()[place][1]["loss"] for place in (first, second)]
+        program.end(first)
+        late = program.begin(replace(IRIS, learning_rate=0.3, seed=2))
+        later = program.advance()
+        return [*found, later[second][1]["loss"], later[late][1]["loss"], program.test([late])[late]["loss"]]
+
+    expected = losses()
+    monkeypatch.setattr("jaxce.sweep.program.in_turns", jax.vmap)
+    np.testing.assert_allclose(losses(), expected, rtol=1e-5)
+
+
 def test_a_sweep_of_one_setting_is_a_run_of_train(tmp_path):
     sweep(grid("seed=3"), tmp_path / "sweep", None, resume=False, parallel=None)
     (row,) = rows_in(tmp_path / "sweep")

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from jaxce.config import load_config
 from jaxce.errors import ConfigError, Stopped
 from jaxce.sweep.plan import Plan
 from jaxce.sweep.program import Program
-from jaxce.sweep.run import sweep
+from jaxce.sweep.run import read_plan, sweep, write_plan
 from jaxce.sweep.study import Study, open_storage
 
 ROOT = Path(__file__).parents[1]
@@ -122,14 +122,35 @@ def test_a_process_without_heartbeats_loses_its_setting_and_cannot_finish_it(joi
     assert silent.rows() == [{"setting": 0, "from": "other"}]
 
 
+def test_a_setting_lost_between_giving_up_and_waiting_is_found_again(join):
+    plan = grid("seed=seeds:2")
+    killed, other = join(plan), join(plan)
+    done, lost = killed.take(), killed.take()
+    killed.finish(done, TrialState.COMPLETE, 0.1, {"setting": 0})
+    killed._storage.set_trial_state_values(lost._trial_id, TrialState.FAIL)  # and then it is killed
+    assert other.take() is None
+    assert other.requeue() == 1
+    assert other.take().user_attrs["setting"] == 1
+    assert other.requeue() == 0
+
+
+def test_a_password_is_not_kept_and_asked_for_again(tmp_path):
+    plan, url = grid("seed=1"), "postgresql+psycopg://me:secret@host/sweeps"
+    write_plan(tmp_path, plan, url)
+    assert "secret" not in (tmp_path / "sweep.json").read_text()
+    assert read_plan(tmp_path, None, url) == (plan, url)
+    with pytest.raises(ConfigError, match="does not hold the storage's password: give --storage again"):
+        read_plan(tmp_path, None, None)
+
+
 def test_the_sampler_that_learns_comes_near_the_best_value(join):
-    plan = Plan("iris", IRIS, ("learning_rate=1e-4..1:log",), "tpe", 40, False, "accuracy")
+    plan = Plan("iris", IRIS, ("learning_rate=1e-4..1:log",), "tpe", 30, False, "accuracy")
     study = join(plan)
     distances = []
     while (trial := study.take()) is not None:
         distances.append(abs(np.log10(trial.params["learning_rate"]) + 1))
         study.finish(trial, TrialState.COMPLETE, -distances[-1], {"setting": trial.user_attrs["setting"]})
-    assert len(distances) == 40
+    assert len(distances) == 30
     assert np.mean(distances[10:]) < 0.8 < np.mean(distances[:10])
 
 
@@ -163,35 +184,48 @@ def test_an_interrupted_sweep_goes_on_to_the_results_of_one_that_was_not(tmp_pat
 SHARED = ["sweep", "iris", "--over", "learning_rate=0.01..1:log:6", "seed=seeds:2", "--epochs", "1500"]
 
 
-def running(database):
+def ask(url, query):
+    """The rows that a database answers with; none before there are tables."""
+    engine = sqlalchemy.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return connection.execute(sqlalchemy.text(query)).fetchall()
+    except sqlalchemy.exc.DBAPIError:
+        return []
+    finally:
+        engine.dispose()
+
+
+def running(url):
     """Which process has which settings now, as the database says."""
-    if not database.exists():
-        return {}
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        query = (
-            "select p.value_json, s.value_json from trials t "
-            "join trial_user_attributes p on p.trial_id = t.trial_id and p.key = 'process' "
-            "join trial_user_attributes s on s.trial_id = t.trial_id and s.key = 'setting' "
-            "where t.state = 'RUNNING'"
-        )
-        try:
-            found = connection.execute(query).fetchall()
-        except sqlite3.OperationalError:  # no tables yet
-            return {}
-    return {int(setting): int(process.strip('"').rpartition(":")[2]) for process, setting in found}
+    found = ask(
+        url,
+        "select s.value_json, p.value_json from trials t "
+        "join trial_user_attributes p on p.trial_id = t.trial_id and p.key = 'process' "
+        "join trial_user_attributes s on s.trial_id = t.trial_id and s.key = 'setting' "
+        "where t.state = 'RUNNING'",
+    )
+    return {int(setting): int(process.strip('"').rpartition(":")[2]) for setting, process in found}
+
+
+# An empty database that the tests may fill, as postgresql+psycopg://user@host/name, of a server that runs.
+POSTGRESQL = os.environ.get("JAXCE_TEST_POSTGRESQL")
 
 
 @pytest.mark.slow
-def test_three_processes_share_a_sweep_and_what_a_killed_one_had_another_runs(command, tmp_path):
-    database = tmp_path / "shared.db"
-    storage = ["--storage", f"sqlite:///{database}", "--parallel", "2"]
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_three_processes_share_a_sweep_and_what_a_killed_one_had_another_runs(kind, command, tmp_path):
+    if kind == "postgresql" and POSTGRESQL is None:
+        pytest.skip("needs JAXCE_TEST_POSTGRESQL, the address of an empty database")
+    url = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "sqlite" else POSTGRESQL
+    storage = ["--storage", url, "--parallel", "2"]
     workers = [
         subprocess.Popen(**command(*SHARED, *storage, "--workdir", f"w{i}"), stdout=subprocess.DEVNULL)
         for i in range(3)
     ]
     pids = {worker.pid for worker in workers}
     deadline = time.monotonic() + 120
-    while set((had := running(database)).values()) != pids:
+    while set((had := running(url)).values()) != pids:
         assert time.monotonic() < deadline, had
         assert all(worker.poll() is None for worker in workers)
         time.sleep(0.02)
@@ -206,8 +240,7 @@ def test_three_processes_share_a_sweep_and_what_a_killed_one_had_another_runs(co
     by = {row["setting"]: int(row["process"].rpartition(":")[2]) for row in rows}
     assert lost
     assert {by[setting] for setting in lost} <= {workers[0].pid, workers[2].pid}
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        states = dict(connection.execute("select state, count(*) from trials group by state").fetchall())
+    states = dict(map(tuple, ask(url, "select state, count(*) from trials group by state")))
     assert states["COMPLETE"] == 12
     assert 1 <= states["FAIL"] <= 2  # what the killed one had, and nothing else, was run again
     assert set(states) == {"COMPLETE", "FAIL"}

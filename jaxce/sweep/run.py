@@ -69,8 +69,7 @@ def sweep(
                 pass
         workdir = workdir or new_workdir(f"{Path(plan.name).stem}-sweep")
         workdir.mkdir(parents=True, exist_ok=True)
-        shown = None if storage is None else make_url(storage).render_as_string(hide_password=True)
-        write_json(workdir / "sweep.json", {"storage": shown, "plan": asdict(plan)})
+        write_plan(workdir, plan, storage)
 
     console = Console(highlight=False)
     devices = jax.local_devices()
@@ -127,6 +126,12 @@ def study_name(plan: Plan) -> str:
     """The same for the same plan, on any machine: who says the same words shares a sweep."""
     words = json.dumps(asdict(plan), sort_keys=True)
     return f"{Path(plan.name).stem}-{hashlib.sha256(words.encode()).hexdigest()[:12]}"
+
+
+def write_plan(workdir: Path, plan: Plan, storage: str | None) -> None:
+    """Write down what `read_plan` reads; no password."""
+    shown = None if storage is None else make_url(storage).render_as_string(hide_password=True)
+    write_json(workdir / "sweep.json", {"storage": shown, "plan": asdict(plan)})
 
 
 def read_plan(workdir: Path, plan: Plan | None, storage: str | None) -> tuple[Plan, str | None]:

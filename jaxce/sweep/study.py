@@ -201,6 +201,18 @@ class Study:
             fail_stale_trials(self._study)
         return sum(trial._trial_id not in self._beating for trial in self._trials(TrialState.RUNNING))
 
+    def requeue(self) -> int:
+        """Let settings wait again that were lost with a process killed as it revived them; how many."""
+        last = {trial.user_attrs["setting"]: trial for trial in self._trials(TrialState.FAIL)}
+        alive = {trial.user_attrs["setting"] for trial in self._trials() if trial.state != TrialState.FAIL}
+        lost = [
+            trial for number, trial in last.items() if number not in alive and "row" not in trial.user_attrs
+        ]
+        before = len(self._trials(TrialState.WAITING))
+        for trial in lost:
+            RETRY(self._study, trial)
+        return len(self._trials(TrialState.WAITING)) - before
+
     def is_waiting(self) -> bool:
         """Whether a setting waits to be taken."""
         return bool(self._trials(TrialState.WAITING))
@@ -221,7 +233,7 @@ class Study:
         return {}
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=states)
+        return self._study.get_trials(deepcopy=False, states=states or None)
 
     def __enter__(self) -> "Study":
         """Begin to beat."""

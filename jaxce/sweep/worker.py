@@ -22,6 +22,7 @@ from jaxce.sweep.study import PROCESS, Row, Study
 from jaxce.training.loop import number
 
 SECONDS_BETWEEN_LOOKS = 1.0
+LOOKS_AT_NOTHING = 5
 LOOKS_AT_HOPE = 10  # a setting, when hopeless ones are to end: each is a line in the database
 
 
@@ -69,15 +70,22 @@ class Worker:
             What came of every setting of the sweep.
         """
         self._write()
+        looks = 0
         while True:
             self._fill()
             if self._places:
                 self._advance()
-            elif self._study.revive() == 0 and not self._study.is_waiting():
-                return self._write()
-            elif not self._study.is_waiting():
-                self._watch({}, self._write())
+            elif len(self._write()) == self._study.num_settings:
+                return self._study_rows
+            elif self._study.revive() or self._study.is_waiting():
+                looks = 0
+                self._watch({}, self._study_rows)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
+            elif (looks := looks + 1) < LOOKS_AT_NOTHING:
+                # Another process is between giving a dead one's setting up and letting it wait.
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            elif self._study.requeue() == 0:
+                return self._study_rows
 
     def _fill(self) -> None:
         """Take settings that wait, and put those of the group at hand into places."""
