@@ -145,8 +145,16 @@ def report(args: list[str], prog: str) -> int:
     return main(args, prog)
 
 
+def sweep(args: list[str], prog: str) -> int:
+    """Train in many settings, those that differ in numbers alone in one compiled program."""
+    from jaxce.sweep.command import main
+
+    return main(args, prog)
+
+
 COMMANDS: dict[str, Callable[[list[str], str], int]] = {
     "train": train,
+    "sweep": sweep,
     "verify": verify,
     "report": report,
     "bench": bench,
