@@ -76,7 +76,7 @@ def as_class_numbers(labels: Any, batch: tuple[int, ...], num_classes: int, keep
         ValueError: A shape that is not that of the batch, or a label kept that names no class.
         TypeError: Labels that are not integers.
     """
-    array = validation.as_array(labels)
+    array: Any = validation.as_array(labels)
     if array.shape != batch and jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
             f"labels has shape {array.shape} but features has {batch} without their last axis: "
@@ -123,7 +123,9 @@ def check_one_per_row(loss: Callable[[Array, Array], Array], head: Head, labels:
     z = jax.ShapeDtypeStruct((few, head.kernel.shape[1]), jnp.promote_types(head.kernel.dtype, jnp.float32))
     found = jax.eval_shape(loss, z, jax.ShapeDtypeStruct((few, *labels.shape[1:]), labels.dtype))
     if getattr(found, "shape", None) != (few,):
-        advice = "add .sum(-1) or .mean(-1)" if getattr(found, "ndim", 0) == 2 else "leave out .mean() or .sum()"
+        advice = (
+            "add .sum(-1) or .mean(-1)" if getattr(found, "ndim", 0) == 2 else "leave out .mean() or .sum()"
+        )
         raise ValueError(
             f"loss gives {found} for logits of shape {z.shape}, but must give one number per row, ({few},): "
             f"{advice}"
@@ -166,6 +168,7 @@ def softmax_options(
         class_weights = validation.as_weights(
             "class_weights", class_weights, (num_classes,), "one weight per class"
         )
+        class_weights = class_weights.astype(jnp.promote_types(class_weights.dtype, jnp.float32))
     options = {
         "label_smoothing": validation.as_hyperparameter(
             "label_smoothing", label_smoothing, high=1.0, neutral=0.0

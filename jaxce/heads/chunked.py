@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num
 
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
-from jaxce.heads.chunks import OfRows, map_rows, rows_per_chunk, weigh, weighted_sum
+from jaxce.heads.chunks import OfRows, computed_dtype, map_rows, rows_per_chunk, weigh, weighted_sum
 from jaxce.losses import LOSSES, adjustments
 from jaxce.losses.rows import softmax
 from jaxce.losses.softmax import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
@@ -74,10 +74,8 @@ def linear_softmax_cross_entropy(
     keep, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
     labels = arguments.as_softmax_labels(labels, head.batch, num_classes, keep)
     options = arguments.softmax_options(num_classes, class_weights, label_smoothing, z_loss, soft_cap)
-    weights = None if keep is None else keep.astype(jnp.float32)
-    return _reduced(
-        softmax_of_rows, head, weights, (labels, row_mask), (class_mask, options), reduction, chunk
-    )
+    weights = None if keep is None else keep.astype(computed_dtype(head.features, head.kernel))
+    return _reduced(softmax_of_rows, head, weights, (labels, row_mask), (class_mask, options), reduction, chunk)
 
 
 def linear_loss(
@@ -125,8 +123,9 @@ def linear_loss(
     >>> def loss(cosines, labels):
     ...     return softmax_cross_entropy_with_integer_labels(arcface(cosines, labels, scale=8.0), labels)
     >>> features, kernel, labels = jnp.array([[2.0, 0.0]]), jnp.eye(2), jnp.array([0])
-    >>> print(linear_loss(loss, unit_vectors(features), unit_vectors(kernel, axis=0), labels))  # 8 cos ½
-    0.0008930535
+    >>> mean = linear_loss(loss, unit_vectors(features), unit_vectors(kernel, axis=0), labels)
+    >>> print(mean.round(6))  # log(1 + exp(−8 cos ½))
+    0.000893
     """
     head = arguments.as_head(features, kernel, bias)
     reduction, chunk = arguments.as_reduction(reduction), arguments.as_chunk(chunk_size)
@@ -261,12 +260,15 @@ def _reduced(
     chunk: int | None,
 ) -> Array:
     num_rows, num_classes = len(head.features), head.kernel.shape[1]
+    if weights is not None:  # 0 times what is not finite is not 0, in the products of no derivative
+        broken = (weights == 0) & ~jnp.isfinite(head.features).all(-1)
+        head = head._replace(features=jnp.where(broken[:, None], 0, head.features))
     chunk = chunk or rows_per_chunk(num_rows, num_classes)
     if reduction == "none":
         losses = map_rows(loss, chunk, *head[:3], rows, shared)
         return (losses if weights is None else weigh(losses, weights)).reshape(head.batch)
     if weights is None:
-        weights = jnp.ones(num_rows, jnp.float32)
+        weights = jnp.ones(num_rows, computed_dtype(head.features, head.kernel))
     if reduction == "mean":  # before the gradients form, which a factor of the result would copy
         count = weights.sum()
         weights = jnp.where(count == 0, 0, weights / jnp.where(count == 0, 1, count))

@@ -96,9 +96,9 @@ def value_and_gradients(
 
 def _add_up(
     loss: OfRows, passes: "Chunks", moving: list[bool], in_place: bool, primals: tuple[Any, ...]
-) -> tuple[Array, list[Array | None]]:
+) -> tuple[Array, list[Any]]:
     leaves, structure = jax.tree.flatten(primals)
-    features, kernel, bias, weights, rows, shared = primals
+    features, kernel, bias, *_, shared = primals
     dtype = computed_dtype(features, kernel)
     x, w = in_one_dtype(features, kernel)
     # leaves are numbered in the order features, kernel, bias, weights, rows, shared
@@ -107,7 +107,7 @@ def _add_up(
     first_shared = len(leaves) - len(jax.tree.leaves(shared))
     others = [i for i in range(of_weights, len(leaves)) if moving[i]]
 
-    def add(i: Array, carry: tuple[Array, list[Array | None]]) -> tuple[Array, list[Array | None]]:
+    def add(i: Array, carry: tuple[Array, list[Any]]) -> tuple[Array, list[Any]]:
         so_far, grads = carry
         grads = list(grads)
         own, fresh = passes.at(i, leaves[of_weights:first_shared])
@@ -152,8 +152,8 @@ def _add_up(
     nothing = jnp.zeros((), dtype), zeros
 
     def add_in_place(i: Array, sums: Any) -> Any:
-        # The condition always holds. But JAX moves out of a loop, and keeps, what does not change in it, such as
-        # the numbers of a chunk's columns to compare labels with; out of a condition it moves nothing.
+        # The condition always holds. But JAX moves out of a loop, and keeps, what does not change in it, such
+        # as the numbers of a chunk's columns to compare labels with; out of a condition it moves nothing.
         return jax.lax.cond(i >= 0, partial(add, i), lambda sums: sums, sums)
 
     def add_apart(i: Array, sums: Any) -> Any:
@@ -181,20 +181,19 @@ def map_rows(
     x, w = in_one_dtype(features, kernel)
     passes = Chunks(len(features), chunk)
     # float32 outside the loop, so that reverse mode adds up the chunks' gradients in float32
-    wide = w.astype(dtype)
+    wide = w.astype(dtype), None if bias is None else bias.astype(dtype)
 
     @partial(jax.checkpoint, prevent_cse=False)
-    def of_chunk(i: Array, wide: Array) -> Any:
+    def of_chunk(i: Array, wide: tuple[Array, Array | None]) -> Any:
         (x_rows, own), _ = passes.at(i, (x, rows))
-        return function(logits_of(x_rows, wide.astype(w.dtype), bias), *own, *shared)
+        return function(logits_of(x_rows, wide[0].astype(w.dtype), wide[1]), *own, *shared)
 
     def place(i: Array, results: Any) -> Any:
         return jax.tree.map(lambda whole, part: passes.put(whole, i, part), results, of_chunk(i, wide))
 
-    like = jax.eval_shape(of_chunk, jnp.zeros((), int), wide) if len(features) else None
-    if like is None:
-        z = jnp.zeros((0, w.shape[1]), dtype)
-        return function(z, *rows, *shared)
+    if not len(features):
+        return function(jnp.zeros((0, w.shape[1]), dtype), *rows, *shared)
+    like = jax.eval_shape(of_chunk, jnp.zeros((), int), wide)
     results = jax.tree.map(lambda part: jnp.zeros((len(features), *part.shape[1:]), part.dtype), like)
     return jax.lax.fori_loop(0, passes.count, place, results)
 

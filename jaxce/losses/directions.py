@@ -54,7 +54,7 @@ def normalized_cosines_grad(
 
 
 def unit_vectors(x: Float[ArrayLike, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
-    """Vectors along an axis, each divided by its length: a product of such features and kernel is their cosines.
+    """Vectors along an axis, each divided by its length: the product of two such arrays is their cosines.
 
     Args:
         x: Features, with the default axis, or a kernel [features, classes], with axis 0.
