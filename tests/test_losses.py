@@ -1,5 +1,6 @@
 """What holds of every loss, as LOSSES says of it: misuse is refused, masks and devices make no difference."""
 
+import dataclasses
 import inspect
 import json
 import os
@@ -88,6 +89,27 @@ def test_a_definition_refuses_targets_of_another_length(name):
 def test_a_definition_refuses_a_ragged_kernel(name):
     with pytest.raises(ValueError, match="zip"):
         LOSSES[name].definition(mpmath, [1, 2], [[3, 4], [5]], *([] if LOSSES[name].labels == "none" else [0]))
+
+
+def test_a_record_is_a_key_and_cannot_be_changed():
+    for loss in LOSSES.values():
+        assert {loss: loss.name}[loss] == loss.value.__name__
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            loss.convex = True
+
+
+def test_options_are_what_goes_by_keyword_only():
+    assert LOSSES["softmax_focal_loss"].options == {"alpha": None, "gamma": 2.0}
+    assert LOSSES["kl_divergence"].options == {}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loss_has_the_dtype_of_its_inputs_where_float64_is_on(name, dtype, rng):
+    loss = LOSSES[name]
+    with jax.enable_x64(True):
+        rest = [r.astype(dtype) if r.dtype == np.float32 else r for r in arguments(loss, rng)]
+        assert loss.value(*rest).dtype == loss.grad(*rest).dtype == dtype
 
 
 # Misuse.
