@@ -91,6 +91,15 @@ def test_a_definition_refuses_a_ragged_kernel(name):
         LOSSES[name].definition(mpmath, [1, 2], [[3, 4], [5]], *([] if LOSSES[name].labels == "none" else [0]))
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_and_gradient_take_the_same_arguments_with_the_same_defaults(name):
+    of_value, of_grad = (
+        [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+        for function in (LOSSES[name].value, LOSSES[name].grad)
+    )
+    assert of_value == of_grad
+
+
 def test_a_record_is_a_key_and_cannot_be_changed():
     for loss in LOSSES.values():
         assert {loss: loss.name}[loss] == loss.value.__name__
@@ -195,6 +204,22 @@ def test_options_out_of_range_raise_where_they_can_be_seen(name, option, rng):
             LOSSES[name].value(*inputs, **{option: value})
     with pytest.raises((ValueError, TypeError), match=option):
         LOSSES[name].value(*inputs, **{option: np.ones((2, 2))})
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [(name, o) for name, loss in LOSSES.items() for o, v in loss.options.items() if isinstance(v, float)],
+)
+def test_an_option_is_the_same_number_seen_and_traced(name, option, rng):
+    loss, inputs = LOSSES[name], arguments(LOSSES[name], rng)
+    traced = jax.jit(lambda v: (loss.value(*inputs, **{option: v}), loss.grad(*inputs, **{option: v})))
+    for number in (0.0, 0.5, 1.0, 2.0):
+        try:
+            value, grad = loss.value(*inputs, **{option: number}), loss.grad(*inputs, **{option: number})
+        except ValueError:  # out of range where it is seen
+            continue
+        assert_allclose(value, traced(number)[0], rtol=1e-5, atol=1e-6)
+        assert_allclose(grad, traced(number)[1], rtol=1e-5, atol=1e-6)
 
 
 # Masks and infinities.

@@ -55,7 +55,6 @@ def label_softmax(
     left_out = largest == -jnp.inf
     if keep is not None:
         left_out |= ~keep
-        labels = jnp.where(keep, labels, 0)
     shift = jnp.where(largest == -jnp.inf, 0, largest)
     exps = jnp.exp(logits - shift[..., None])
     # take_along_axis counts negative indices from the end, and a label −1 is no last class
