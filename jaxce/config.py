@@ -291,11 +291,10 @@ def check_head(config: Config) -> None:
         raise ConfigError(str(error)) from error
 
 
-def choose(what: str, name: str, names: Iterable[str], also: str = "") -> None:
-    """Raise ConfigError, with the nearest name and what `also` fits, when `name` is none of `names`."""
+def choose(what: str, name: str, names: Iterable[str]) -> None:
+    """Raise ConfigError, with the nearest name, when `name` is none of `names`."""
     if name not in (names := list(names)):
-        there_are = f"there are: {', '.join(names)}{also}"
-        raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, names)}; {there_are}")
+        raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, names)}; there are: {', '.join(names)}")
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
