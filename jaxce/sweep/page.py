@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxce.report.page import Figure, Table, in_unit, render
+from jaxce.report.page import in_unit, render
+from jaxce.report.parts import Figure, Table
 from jaxce.sweep.figures import importance_chart, parallel_coordinates, response_curve
 from jaxce.sweep.plan import Plan, describe, show
 from jaxce.sweep.results import Row, best_of, by_rank, by_setting, command_of, mean_valid
