@@ -1,10 +1,10 @@
 """The pictures and tables of docs/tasks.md from runs that are there: `python docs/tasks.py RUNS...` (5 s).
 
-- captcha.svg: the three ways to read captchas, whole captchas right in valid after each epoch, and how much of
-  its probability the network gives to the digits that are there.
+- captcha.svg: the three ways to read captchas, whole captchas right in valid after each epoch.
 - open_set.svg: equal-error rate on numbers never seen, each dot a seed.
 
-The tables are printed. RUNS are folders that `python train.py` left.
+The tables, and what the captchas' probabilities are worth, are printed. RUNS are folders that `python
+train.py` left.
 """
 
 import json
@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
+from jaxce.metrics import expected_calibration_error
 from jaxce.report.charts import BLUE, GREEN, ORANGE, PERCENT, STYLE
 
 IMAGES = Path(__file__).parent / "images"
@@ -82,6 +85,26 @@ def spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
 
 
+def reading(folder: Path) -> str:
+    """What the probabilities of a run on captchas are worth, over all outputs and place by place."""
+    stored = np.load(folder / "predictions.npz")
+    labels = stored["labels"]
+    outputs = stored["outputs"].reshape(*labels.shape, -1).astype(np.float64)
+
+    def of_truth(probs: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(probs, labels[..., None], -1)[..., 0]
+
+    over_all, by_place = softmax(outputs, axis=(1, 2)), softmax(outputs, axis=2)
+    right = (outputs.argmax(-1) == labels).all(-1)
+    confidence = by_place.max(-1).prod(-1)
+    loss = -np.log(of_truth(by_place)).sum(-1).mean()
+    return (
+        f"{folder.name}: {right.mean():.2%} right; softmax over all gives a digit that is there "
+        f"{of_truth(over_all).mean():.2f}; place by place, -log of the whole {loss:.3f}, confidence "
+        f"{confidence.mean():.1%}, calibration error {expected_calibration_error(confidence, right):.1%}"
+    )
+
+
 def draw_captcha(axes: Axes, groups: dict[str, list[Finished]]) -> None:
     """Whole captchas right in valid, by epoch."""
     places = {"four softmaxes": (2.1, 0.95), "forty sigmoids": (2.1, 0.76), "one softmax": (1.25, 0.8)}
@@ -117,6 +140,9 @@ def main(folders: Sequence[str]) -> None:
     runs = [read(Path(folder)) for folder in folders]
     for data in dict.fromkeys(run.config["data"] for run in runs):
         print(f"\n{data}\n\n{table(in_groups(runs, data))}")
+    for folder, run in zip(folders, runs, strict=True):
+        if run.config["data"] == "captcha" and "softmax" in run.config["loss"]:
+            print(reading(Path(folder)))
     for data, draw in (("captcha", draw_captcha), ("open_set", draw_open_set)):
         if groups := in_groups(runs, data):
             with mpl.rc_context(STYLE):
