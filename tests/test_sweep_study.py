@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -78,8 +79,10 @@ def join(tmp_path):
 def test_no_setting_is_taken_twice(join):
     plan = grid("seed=seeds:30")
     studies = [join(plan) for _ in range(3)]
+    start = threading.Barrier(3)
 
     def take_all(study):
+        start.wait()
         taken = []
         while (trial := study.take()) is not None:
             taken.append(trial.user_attrs["setting"])
@@ -88,7 +91,7 @@ def test_no_setting_is_taken_twice(join):
     with ThreadPoolExecutor(3) as pool:
         taken = list(pool.map(take_all, studies))
     assert sorted(itertools.chain(*taken)) == list(range(30))
-    assert all(taken)
+    assert sum(map(bool, taken)) > 1
 
 
 def test_what_a_process_did_not_finish_waits_again_when_it_leaves(join):
