@@ -1,5 +1,6 @@
 """Logits as rows, one per example with its classes last, and the exact parts of softmax on such rows."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,9 @@ from jaxce.losses.numerics import sum_except
 def to_rows(array: Array, axes: tuple[int, ...]) -> Array:
     """`array` with `axes` moved to the end and made one."""
     batch = [a for a in range(array.ndim) if a not in axes]
-    return array.transpose(*batch, *axes).reshape(*(array.shape[a] for a in batch), -1)
+    # the length in numbers, for of an empty batch −1 could be any
+    num_classes = math.prod(array.shape[a] for a in axes)
+    return array.transpose(*batch, *axes).reshape(*(array.shape[a] for a in batch), num_classes)
 
 
 def from_rows(rows: Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> Array:
