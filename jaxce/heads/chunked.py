@@ -8,7 +8,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num
 
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
-from jaxce.heads.chunks import OfRows, computed_dtype, map_rows, rows_per_chunk, weigh, weighted_sum
+from jaxce.heads.chunks import OfRows, computed_dtype, rows_per_chunk, weigh
+from jaxce.heads.parallel import ClassParallel, local_shape, map_rows, weighted_sum
 from jaxce.losses import LOSSES, adjustments
 from jaxce.losses.rows import softmax
 from jaxce.losses.softmax import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
@@ -29,6 +30,7 @@ def linear_softmax_cross_entropy(
     soft_cap: ArrayLike | None = None,
     reduction: str = "mean",
     chunk_size: int | None = None,
+    parallel: ClassParallel | None = None,
 ) -> Float[Array, "..."]:
     """Softmax cross-entropy of the logits features @ kernel + bias, in nats, never all of them at once.
 
@@ -51,7 +53,9 @@ def linear_softmax_cross_entropy(
         chunk_size: Examples whose logits exist at one time; that many times C, in float32, once or twice, is
             the memory that it takes. None: as many as make 32 MiB of logits, but no fewer than 256, for every
             chunk reads the kernel and its gradient once and with fewer rows that takes longer than the
-            products; and no more than make 512 MiB. On accelerators 256 MiB, 2048 and 1 GiB.
+            products; and no more than make 512 MiB. On accelerators 256 MiB, 2048 and 1 GiB. On a mesh, of
+            the examples and classes that one device has.
+        parallel: The axes of a mesh over which classes and examples are spread; None: no mesh.
 
     Returns:
         The mean, the sum, or the losses [*batch]; float32, or float64 where features or kernel are. A mean
@@ -75,7 +79,9 @@ def linear_softmax_cross_entropy(
     labels = arguments.as_softmax_labels(labels, head.batch, num_classes, keep)
     options = arguments.softmax_options(num_classes, class_weights, label_smoothing, z_loss, soft_cap)
     weights = None if keep is None else keep.astype(computed_dtype(head.features, head.kernel))
-    return _reduced(softmax_of_rows, head, weights, (labels, row_mask), (class_mask, options), reduction, chunk)
+    return reduced(
+        softmax_of_rows, head, weights, (labels, row_mask), (class_mask, options), reduction, chunk, parallel
+    )
 
 
 def linear_loss(
@@ -88,6 +94,7 @@ def linear_loss(
     weights: Num[ArrayLike, "*batch"] | None = None,
     reduction: str = "mean",
     chunk_size: int | None = None,
+    parallel: ClassParallel | None = None,
 ) -> Float[Array, "..."]:
     """Any loss of the logits features @ kernel + bias that has one value per row, never all logits at once.
 
@@ -107,6 +114,7 @@ def linear_loss(
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example, times its weight.
         chunk_size: As in linear_softmax_cross_entropy.
+        parallel: As in linear_softmax_cross_entropy.
 
     Returns:
         The mean, the sum, or the losses [*batch]. A mean over nothing is 0.
@@ -140,7 +148,7 @@ def linear_loss(
         labels = arguments.as_class_numbers(labels, head.batch, head.kernel.shape[1], None)
     labels = labels.reshape(-1, *labels.shape[len(head.batch) :])
     arguments.check_one_per_row(loss, head, labels)
-    return _reduced(loss, head, weights, (labels,), (), reduction, chunk)
+    return reduced(loss, head, weights, (labels,), (), reduction, chunk, parallel)
 
 
 class TokenStatistics(NamedTuple):
@@ -173,6 +181,7 @@ def linear_token_statistics(
     z_loss: ArrayLike = 0.0,
     soft_cap: ArrayLike | None = None,
     chunk_size: int | None = None,
+    parallel: ClassParallel | None = None,
 ) -> TokenStatistics:
     """Loss, log-sum-exp, log-probability of the label, arg-max and entropy of each example, without its logits.
 
@@ -189,6 +198,7 @@ def linear_token_statistics(
         z_loss: See there.
         soft_cap: See there; it is part of the logits, and so in all the results.
         chunk_size: See there.
+        parallel: See there.
 
     Returns:
         A TokenStatistics of arrays [*batch].
@@ -210,8 +220,9 @@ def linear_token_statistics(
     labels = arguments.as_class_numbers(labels, head.batch, num_classes, keep)
     options = arguments.softmax_options(num_classes, class_weights, label_smoothing, z_loss, soft_cap)
     found = map_rows(
+        parallel,
         _statistics_of_rows,
-        chunk or rows_per_chunk(len(labels), num_classes),
+        chunk or rows_per_chunk(*local_shape(parallel, len(labels), num_classes)),
         *head[:3],
         (labels, row_mask),
         (class_mask, options),
@@ -250,7 +261,7 @@ def _statistics_of_rows(
     return TokenStatistics(loss, p.lse, -nll, z.argmax(-1), (p.probs * finite).sum(-1))
 
 
-def _reduced(
+def reduced(
     loss: OfRows,
     head: Head,
     weights: Array | None,
@@ -258,18 +269,20 @@ def _reduced(
     shared: tuple[Any, ...],
     reduction: str,
     chunk: int | None,
+    parallel: ClassParallel | None,
 ) -> Array:
-    num_rows, num_classes = len(head.features), head.kernel.shape[1]
+    """The weighted mean, or the sum, of the losses of rows, or those themselves."""
+    num_rows = len(head.features)
     if weights is not None:  # 0 times what is not finite is not 0, in the products of no derivative
         broken = (weights == 0) & ~jnp.isfinite(head.features).all(-1)
         head = head._replace(features=jnp.where(broken[:, None], 0, head.features))
-    chunk = chunk or rows_per_chunk(num_rows, num_classes)
+    chunk = chunk or rows_per_chunk(*local_shape(parallel, num_rows, head.kernel.shape[1]))
     if reduction == "none":
-        losses = map_rows(loss, chunk, *head[:3], rows, shared)
+        losses = map_rows(parallel, loss, chunk, *head[:3], rows, shared)
         return (losses if weights is None else weigh(losses, weights)).reshape(head.batch)
     if weights is None:
         weights = jnp.ones(num_rows, computed_dtype(head.features, head.kernel))
     if reduction == "mean":  # before the gradients form, which a factor of the result would copy
         count = weights.sum()
         weights = jnp.where(count == 0, 0, weights / jnp.where(count == 0, 1, count))
-    return weighted_sum(loss, chunk, *head[:3], weights, rows, shared)
+    return weighted_sum(parallel, loss, chunk, *head[:3], weights, rows, shared)

@@ -24,10 +24,11 @@ def rows_per_chunk(num_rows: int, num_classes: int) -> int:
     return max(1, min(num_rows, max(small // row, min(few, large // row))))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def weighted_sum(
     loss: OfRows,
     chunk: int,
+    whole_rows: bool,
     features: Array,
     kernel: Array,
     bias: Array | None,
@@ -40,13 +41,14 @@ def weighted_sum(
     Its derivative forms, in the same pass and from the same logits, the gradients of whatever is
     differentiated, and returns their product with the tangents. That is linear in the tangents, so reverse
     mode needs no pass of its own: three products of the size of the logits give value and gradients. As the
-    pass is made of ordinary operations, it is differentiated again like any other.
+    pass is made of ordinary operations, it is differentiated again like any other. `whole_rows`: whether one
+    device has all classes.
     """
     dtype = computed_dtype(features, kernel)
     if not weights.size:
         return jnp.zeros((), dtype)
-    loss, hoisted = with_explicit_closure(loss, chunk, dtype, features, kernel, rows, shared)
-    passes = Chunks(len(weights), chunk)
+    passes = Chunks(len(weights), chunk, whole_rows)
+    loss, hoisted = with_explicit_closure(loss, passes.length, dtype, kernel, rows, shared)
 
     @jax.custom_jvp
     def total(features: Array, kernel: Array, bias: Any, weights: Array, rows: Any, shared: Any) -> Array:
@@ -132,7 +134,7 @@ def _add_up(
             across = jax.lax.dot_general(half, w, (((1,), (1,)), ((), ())), preferred_element_type=dtype)
             grads[0] = passes.add_to(grads[0], i, across)
         if moving[1]:
-            grads[1] = add_product(grads[1], x_rows, half)
+            grads[1] = add_product(grads[1], x_rows, half, passes.whole_rows)
         if of_bias is not None and moving[of_bias]:
             grads[of_bias] += dz.sum(0)
         for j, grad in zip(others, d_others, strict=True):
@@ -201,9 +203,9 @@ def map_rows(
 class Chunks:
     """N rows in passes of equal length. The last begins early enough to be full: some rows come twice."""
 
-    def __init__(self, num_rows: int, chunk: int) -> None:
+    def __init__(self, num_rows: int, chunk: int, whole_rows: bool = True) -> None:
         """As many passes as `chunk` needs, of as few rows as those passes need."""
-        self.num_rows = num_rows
+        self.num_rows, self.whole_rows = num_rows, whole_rows
         self.count = math.ceil(num_rows / chunk)
         self.length = math.ceil(num_rows / max(self.count, 1))
 
@@ -239,15 +241,15 @@ def logits_of(x: Array, w: Array, bias: Array | None) -> Array:
     return z if bias is None else z + bias.astype(dtype)[None]
 
 
-def add_product(total: Array, x: Array, dz: Array) -> Array:
+def add_product(total: Array, x: Array, dz: Array, whole_rows: bool) -> Array:
     """total + xᵀ dz.
 
-    XLA's CPU backend writes the product down before it adds it: there, block by block of columns. Other
-    backends add in the product itself.
+    XLA's CPU backend writes the product down before it adds it: there, block by block of columns, unless these
+    are spread over devices. Other backends add in the product itself.
     """
     num_features, num_columns = total.shape
     block = max(1, BLOCK_BYTES // (total.dtype.itemsize * max(num_features, 1)))
-    if jax.default_backend() != "cpu" or block >= num_columns:
+    if jax.default_backend() != "cpu" or not whole_rows or block >= num_columns:
         return total + product(x.T, dz, total.dtype)
     whole = num_columns - num_columns % block
 
@@ -281,10 +283,9 @@ def in_one_dtype(features: Array, kernel: Array) -> tuple[Array, Array]:
 
 
 def with_explicit_closure(
-    loss: OfRows, chunk: int, dtype: Any, features: Array, kernel: Array, rows: Any, shared: Any
+    loss: OfRows, length: int, dtype: Any, kernel: Array, rows: Any, shared: Any
 ) -> tuple[OfRows, list[Array]]:
     """`loss` as a function that takes, after its arguments, the values of its closure that have derivatives."""
-    length = Chunks(len(features), chunk).length
 
     def like(row: Array) -> Array:
         return jnp.zeros((length, *row.shape[1:]), row.dtype)
