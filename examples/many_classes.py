@@ -95,10 +95,10 @@ def main() -> None:
     keys = jax.random.split(jax.random.key(1), options.steps)
     program = jax.jit(step, donate_argnums=0).lower(kernel, keys[0], *examples(BATCH)).compile()
     memory = program.memory_analysis()
+    given, temporary = memory.argument_size_in_bytes >> 20, memory.temp_size_in_bytes >> 20
     print(
-        f"{options.classes:,} classes, {options.devices} device(s): arguments "
-        f"{memory.argument_size_in_bytes / 2**20:.0f} MiB and temporary memory {memory.temp_size_in_bytes / 2**20:.0f} MiB a device; "
-        f"all logits of a batch would be {4 * BATCH * options.classes / 2**20:.0f} MiB"
+        f"{options.classes:,} classes on {options.devices} device(s), each with {given} MiB of arguments and "
+        f"{temporary} MiB of temporary memory; a batch's logits are {4 * BATCH * options.classes >> 20} MiB"
     )
     print(f"accuracy before: {accuracy(kernel):.1%}")
     seconds = []

@@ -54,6 +54,11 @@ def forward_over_reverse(function, args, ways):
     return jax.jit(lambda *both: jax.jvp(value_and_grads, both[: len(args)], both[len(args) :]))(*args, *ways)
 
 
+def reverse(function, args, ways):
+    """Value and gradients."""
+    return jax.jit(jax.value_and_grad(function, tuple(range(len(args)))))(*args)
+
+
 def forward_and_reverse_twice(function, args, ways):
     """The directional derivative by forward mode, and the Hessian-vector product by reverse mode alone."""
 
@@ -272,8 +277,12 @@ def of_rows(name):
     return loss
 
 
+TWICE = pytest.param(forward_over_reverse, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("derive", [reverse, TWICE])
 @pytest.mark.parametrize("name", LOSSES_OF_ROWS)
-def test_any_loss_of_the_list_can_be_the_head_s(name, rng, float64):
+def test_any_loss_of_the_list_can_be_the_head_s(name, derive, rng, float64):
     x, w, b, _ = arrays(rng, n=20, c=9, dtype=np.float64)
     loss, labels = of_rows(name), labels_for(name, rng, 20, 9)
     weights = jnp.asarray(rng.uniform(0.1, 1, 20))
@@ -284,7 +293,7 @@ def test_any_loss_of_the_list_can_be_the_head_s(name, rng, float64):
     def whole(x, w, b, weights):
         return jaxce.weighted_mean(loss(x @ w + b[None], labels), weights)
 
-    assert_same_derivatives(fused, whole, (x, w, b, weights), rng)
+    assert_same_derivatives(fused, whole, (x, w, b, weights), rng, [derive])
 
 
 MARGINS = [jaxce.arcface, jaxce.cosface, jaxce.sphereface, jaxce.combined_margin]
@@ -294,8 +303,9 @@ def with_margin(margin, **options):
     return lambda cosines, labels: LABEL_LOSS(margin(cosines, labels, **options), labels)
 
 
+@pytest.mark.parametrize("derive", [reverse, TWICE])
 @pytest.mark.parametrize("margin", MARGINS)
-def test_margins_work_in_the_head(margin, rng, float64):
+def test_margins_work_in_the_head(margin, derive, rng, float64):
     x, w, _, y = arrays(rng, n=20, c=9, dtype=np.float64)
     x = x.at[3].set(0)
     loss = with_margin(margin, scale=16.0)
@@ -306,7 +316,7 @@ def test_margins_work_in_the_head(margin, rng, float64):
     def whole(x, w):
         return loss(jaxce.normalized_cosines(x, w), y).mean()
 
-    assert_same_derivatives(fused, whole, (x, w), rng)
+    assert_same_derivatives(fused, whole, (x, w), rng, [derive])
 
 
 @pytest.mark.parametrize("compile", [jax.jit, lambda f: f], ids=["jit", "eager"])

@@ -12,7 +12,14 @@ from jax.sharding import PartitionSpec as P
 from numpy.testing import assert_allclose
 
 import jaxce
-from jaxce import ClassParallel, linear_loss, linear_softmax_cross_entropy, linear_token_statistics
+from jaxce import (
+    ClassParallel,
+    linear_loss,
+    linear_softmax_cross_entropy,
+    linear_token_statistics,
+    partial_fc,
+    sampled_softmax,
+)
 
 N, D, C = 24, 8, 512
 LABEL_LOSS = jaxce.softmax_cross_entropy_with_integer_labels
@@ -64,7 +71,24 @@ LOSSES_OF_ROWS = {
 }
 
 
-@pytest.mark.parametrize("name", LOSSES_OF_ROWS)
+# the reductions of a row that these make are also made by a loss that is not slow
+OF_THE_SAME_KIND = (
+    "softmax_focal_loss",
+    "sigmoid_focal_loss",
+    "asymmetric_loss",
+    "squared_error",
+    "kl_divergence_with_log_targets",
+    "js_divergence",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in OF_THE_SAME_KIND else name
+        for name in LOSSES_OF_ROWS
+    ],
+)
 def test_any_loss_of_the_list_is_that_of_one_device_and_no_device_holds_a_full_row(name, rng, mesh):
     entry = LOSSES_OF_ROWS[name]
     x, w, b, y = arrays(rng, mesh)
@@ -161,6 +185,24 @@ def test_examples_over_two_axes(rng, mesh):
     assert_equal_and_no_full_row(head, args, y, ClassParallel(cube, "model", ("a", "b")))
 
 
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1)])
+def test_an_axis_may_have_one_device(shape, rng, mesh):
+    devices = mesh.devices.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
+    parallel = ClassParallel(jax.sharding.Mesh(devices, ("data", "model")), "model", "data")
+    x, w, b, y = (np.asarray(a) for a in arrays(rng, mesh))
+
+    def heads(x, w, b, parallel):
+        key, options = jax.random.key(0), {"bias": b, "parallel": parallel}
+        full = linear_softmax_cross_entropy(x, w, y, chunk_size=2, **options)
+        few = partial_fc(x, w, y, key, num_sampled=C, **options)
+        return full, few, sampled_softmax(x, w, y, key, num_sampled=2**15, **options)
+
+    found = jax.jit(partial(heads, parallel=parallel))(x, w, b)
+    expected = heads(x, w, b, None)
+    assert_allclose(found[:2], expected[:2], rtol=1e-6)
+    assert_allclose(found[2], expected[2], rtol=0.05)
+
+
 def test_hessian_vector_products_are_those_of_one_device(rng, mesh, float64):
     x, w, b, y = arrays(rng, mesh, np.float64)
     parallel = ClassParallel(mesh, "model", "data")
@@ -216,6 +258,16 @@ def test_a_loss_that_sorts_its_row_is_seen_to_gather_it(rng, mesh):
         return linear_loss(lambda z, y: jnp.sort(z, -1)[:, C // 2], x, w, y, chunk_size=5, parallel=parallel)
 
     assert longest_axis(jax.jit(middle).lower(x, w, y).compile()) >= C
+
+
+def test_there_may_be_as_many_examples_as_classes(rng, mesh):
+    x, w, b, y = arrays(rng, mesh)
+
+    def head(x, w, b, y, parallel):
+        return linear_softmax_cross_entropy(x, w[:, :N], y % N, bias=b[:N], chunk_size=5, parallel=parallel)
+
+    found, expected = (head(x, w, b, y, parallel) for parallel in (ClassParallel(mesh, "model", "data"), None))
+    assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_what_does_not_fit_the_mesh_is_a_value_error(rng, mesh):

@@ -42,7 +42,16 @@ class ClassParallel(NamedTuple):
 
     @property
     def batch_axes(self) -> tuple[str, ...]:
-        """The names in `batch`, as many as they are."""
+        """The names in `batch`, as many as they are, of axes that have more than one device."""
+        return tuple(axis for axis in self._named if self.mesh.shape[axis] > 1)
+
+    @property
+    def class_axes(self) -> tuple[str, ...]:
+        """The name in `classes`, if that axis has more than one device."""
+        return (self.classes,) if self.mesh.shape[self.classes] > 1 else ()
+
+    @property
+    def _named(self) -> tuple[str, ...]:
         if self.batch is None:
             return ()
         return (self.batch,) if isinstance(self.batch, str) else tuple(self.batch)
@@ -59,14 +68,14 @@ class ClassParallel(NamedTuple):
                 f"the mesh has axes of types {self.mesh.axis_types}: make it with axis_types="
                 "(jax.sharding.AxisType.Auto, ...), for XLA's partitioner spreads the classes"
             )
-        for axis in (*self.batch_axes, self.classes):
+        for axis in (*self._named, self.classes):
             if axis not in sizes:
                 raise ValueError(f"parallel names the axis {axis!r}, but the mesh has {tuple(sizes)}")
-        if self.classes in self.batch_axes:
+        if self.classes in self._named:
             raise ValueError(
                 f"parallel has {self.classes!r} for classes and batch: give each an axis of its own"
             )
-        over_batch = math.prod(sizes[axis] for axis in self.batch_axes)
+        over_batch = math.prod(sizes[axis] for axis in self._named)
         if num_rows % over_batch:
             raise ValueError(
                 f"there are {num_rows} examples for {over_batch} devices along {self.batch!r}: add some up to "
@@ -83,7 +92,7 @@ class ClassParallel(NamedTuple):
         """`tree` with the classes spread out of each array whose last axis has them; `leading` is its first."""
 
         def place(leaf: Array) -> Array:
-            if not leaf.ndim or leaf.shape[-1] != num_classes:
+            if leaf.ndim <= len(leading) or leaf.shape[-1] != num_classes:
                 return leaf
             spec = (*leading, *(None,) * (leaf.ndim - 1 - len(leading)), self.classes)
             return jax.lax.with_sharding_constraint(leaf, NamedSharding(self.mesh, P(*spec)))
@@ -115,16 +124,18 @@ def _weighted_sum(
     rows: Any,
     shared: Any,
 ) -> Array:
-    by_row = P(parallel.batch)
+    by_row = P(parallel.batch_axes)
     kernel, bias, shared = parallel.place((kernel, bias, shared), kernel.shape[1])
-    rows = parallel.place(rows, kernel.shape[1], parallel.batch)
+    rows = parallel.place(rows, kernel.shape[1], parallel.batch_axes)
 
     def of_device(*arrays: Any) -> Array:
         total = chunks.weighted_sum(loss, chunk, False, *arrays)
-        return jax.lax.psum(total, parallel.batch_axes)
+        return jax.lax.psum(total, parallel.batch_axes) if parallel.batch_axes else total
 
     arrays = features, kernel, bias, weights, rows, shared
-    return _on_mesh(parallel, of_device, (by_row, P(), P(), by_row, by_row, P()), P())(*arrays)
+    return manual(parallel, parallel.batch_axes, of_device, (by_row, P(), P(), by_row, by_row, P()), P())(
+        *arrays
+    )
 
 
 def map_rows(parallel: ClassParallel | None, function: OfRows, chunk: int, *arrays: Any) -> Any:
@@ -145,22 +156,28 @@ def _map_rows(
     rows: Any,
     shared: Any,
 ) -> Any:
-    by_row = P(parallel.batch)
+    by_row = P(parallel.batch_axes)
     kernel, bias, shared = parallel.place((kernel, bias, shared), kernel.shape[1])
-    rows = parallel.place(rows, kernel.shape[1], parallel.batch)
+    rows = parallel.place(rows, kernel.shape[1], parallel.batch_axes)
 
     def of_device(*arrays: Any) -> Any:
         return chunks.map_rows(function, chunk, *arrays)
 
     arrays = features, kernel, bias, rows, shared
-    return _on_mesh(parallel, of_device, (by_row, P(), P(), by_row, P()), by_row)(*arrays)
+    return manual(parallel, parallel.batch_axes, of_device, (by_row, P(), P(), by_row, P()), by_row)(*arrays)
 
 
-def _on_mesh(parallel: ClassParallel, function: Any, in_specs: Any, out_specs: Any) -> Any:
-    """`function` on each device's examples; an axis that is not named is left to XLA's partitioner."""
-    if not parallel.batch_axes:
+def manual(
+    parallel: ClassParallel | None, axes: tuple[str, ...], function: Any, in_specs: Any, out_specs: Any
+) -> Any:
+    """jax.shard_map over these axes alone, of more than one device each, or `function` itself without any."""
+    if parallel is None or not axes:
         return function
-    axes = set(parallel.batch_axes)
     return jax.shard_map(
-        function, mesh=parallel.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=axes, check_vma=False
+        function,
+        mesh=parallel.mesh,
+        in_specs=in_specs,
+        out_specs=out_specs,
+        axis_names=set(axes),
+        check_vma=False,
     )

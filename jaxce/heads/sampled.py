@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer, Num, PRNGKeyArray
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
 from jaxce.heads.chunked import linear_loss, reduced
-from jaxce.heads.parallel import ClassParallel
+from jaxce.heads.parallel import ClassParallel, manual
 from jaxce.losses import softmax_cross_entropy_with_integer_labels, unit_vectors
 
 
@@ -225,7 +225,7 @@ def as_sample(
 ) -> int:
     """A number of classes that holds all labels, and that the devices share evenly; `num_classes`: at most."""
     sample = operator.index(num_sampled)
-    over = 1 if parallel is None else parallel.mesh.shape[parallel.classes]
+    _, over = _devices(parallel)
     if sample % over:
         raise ValueError(f"num_sampled is {sample}, but {over} devices share it: use a multiple of {over}")
     if num_classes is not None and sample > num_classes:
@@ -242,29 +242,22 @@ def as_sample(
 # Each device along the class axis does these for its own classes.
 
 
-def _own_classes(parallel: ClassParallel | None, num_classes: int) -> tuple[Any, int, int]:
-    """The first class of this device, how many it has, and how many devices there are."""
-    if parallel is None:
-        return 0, num_classes, 1
-    over = parallel.mesh.shape[parallel.classes]
-    return jax.lax.axis_index(parallel.classes) * (num_classes // over), num_classes // over, over
+def _own_classes(axes: tuple[str, ...], num_classes: int, over: int) -> tuple[Any, int]:
+    """The first class of this device, and how many it has."""
+    return _index(axes) * (num_classes // over), num_classes // over
 
 
-def _over_classes(parallel: ClassParallel | None, function: Any, in_specs: Any, out_specs: Any) -> Any:
-    if parallel is None:
-        return function
-    axes = {parallel.classes}
-    return jax.shard_map(
-        function, mesh=parallel.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=axes, check_vma=False
-    )
+def _index(axes: tuple[str, ...]) -> Any:
+    return jax.lax.axis_index(axes) if axes else 0
 
 
-def _total(parallel: ClassParallel | None, x: Array) -> Array:
-    return x if parallel is None else jax.lax.psum(x, parallel.classes)
+def _total(axes: tuple[str, ...], x: Array) -> Array:
+    return jax.lax.psum(x, axes) if axes else x
 
 
-def _own_key(parallel: ClassParallel | None, key: PRNGKeyArray) -> PRNGKeyArray:
-    return key if parallel is None else jax.random.fold_in(key, jax.lax.axis_index(parallel.classes))
+def _devices(parallel: ClassParallel | None) -> tuple[tuple[str, ...], int]:
+    """The axis that classes are spread over, if they are, and over how many devices."""
+    return ((), 1) if parallel is None else (parallel.class_axes, parallel.mesh.shape[parallel.classes])
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -272,21 +265,21 @@ def _sample(
     parallel: ClassParallel | None, num_classes: int, num_sampled: int, key: PRNGKeyArray, labels: Array
 ) -> tuple[Array, Array]:
     def of_device(key: PRNGKeyArray, labels: Array) -> tuple[Array, Array]:
-        first, count, over = _own_classes(parallel, num_classes)
+        first, count = _own_classes(axes, num_classes, over)
         sample = num_sampled // over
         own = labels - first
         # the half of the numbers above those drawn is for labels
-        rank = jax.random.bits(_own_key(parallel, key), (count,)) >> 1
+        rank = jax.random.bits(jax.random.fold_in(key, _index(axes)), (count,)) >> 1
         rank = rank.at[jnp.where(own < 0, count, own)].set(jnp.uint32(2**32 - 1), mode="drop")
         classes = jnp.sort(jax.lax.top_k(rank, sample)[1])
         place = jnp.minimum(jnp.searchsorted(classes, own), sample - 1)
         is_here = classes[place] == own
-        start = 0 if parallel is None else jax.lax.axis_index(parallel.classes) * sample
-        place = _total(parallel, jnp.where(is_here, start + place + 1, 0)) - 1  # −1: no class
+        start = _index(axes) * sample
+        place = _total(axes, jnp.where(is_here, start + place + 1, 0)) - 1  # −1: no class
         return first + classes, place
 
-    by_class = P(None if parallel is None else parallel.classes)
-    return _over_classes(parallel, of_device, (P(), P()), (by_class, P()))(key, labels)
+    axes, over = _devices(parallel)
+    return manual(parallel, axes, of_device, (P(), P()), (P(axes), P()))(key, labels)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -296,16 +289,16 @@ def _propose(
     """Classes drawn log-uniformly, and −log of how often each is expected."""
 
     def of_device(key: PRNGKeyArray) -> tuple[Array, Array]:
-        first, count, over = _own_classes(parallel, num_classes)
+        first, count = _own_classes(axes, num_classes, over)
         low = jnp.log1p(jnp.float32(first))
         span = jnp.log1p(jnp.float32(first + count)) - low
         sample = num_sampled // over
-        drawn = jnp.exp(low + span * jax.random.uniform(_own_key(parallel, key), (sample,)))
+        drawn = jnp.exp(low + span * jax.random.uniform(jax.random.fold_in(key, _index(axes)), (sample,)))
         classes = jnp.clip(drawn.astype(int) - 1, first, first + count - 1)
         return classes, -jnp.log(sample * jnp.log1p(1 / (classes + 1)) / span)
 
-    by_class = P(None if parallel is None else parallel.classes)
-    return _over_classes(parallel, of_device, P(), (by_class, by_class))(key)
+    axes, over = _devices(parallel)
+    return manual(parallel, axes, of_device, P(), (P(axes), P(axes)))(key)
 
 
 @partial(jax.jit, static_argnums=0, static_argnames="of_everybody")
@@ -319,17 +312,16 @@ def columns(
     """
 
     def of_device(kernel: Array, classes: Array) -> Array:
-        first, count, _ = _own_classes(parallel, num_classes)
+        first, count = _own_classes(axes, num_classes, over)
         own = classes - first
         own = jnp.where(own < 0, count, own)  # a negative index would count from the end
-        if parallel is None or not of_everybody:
+        if not (axes and of_everybody):
             return kernel.at[:, own].get(mode="fill", fill_value=jnp.nan)
-        found = _total(parallel, kernel.at[:, own].get(mode="fill", fill_value=0))
+        found = _total(axes, kernel.at[:, own].get(mode="fill", fill_value=0))
         is_class = (classes >= 0) & (classes < num_classes)
         return jnp.where(is_class[None], found, jnp.nan)
 
     num_classes = kernel.shape[1]
-    axis = None if parallel is None else parallel.classes
-    if of_everybody:
-        return _over_classes(parallel, of_device, (P(None, axis), P()), P())(kernel, classes)
-    return _over_classes(parallel, of_device, (P(None, axis), P(axis)), P(None, axis))(kernel, classes)
+    axes, over = _devices(parallel)
+    of_classes, of_columns = (P(), P()) if of_everybody else (P(axes), P(None, axes))
+    return manual(parallel, axes, of_device, (P(None, axes), of_classes), of_columns)(kernel, classes)
