@@ -5,8 +5,10 @@ import io
 import itertools
 import json
 import os
+import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +19,8 @@ import jax
 import platformdirs
 import tyro
 
-from jaxce.config import Config, describe_configs, did_you_mean, in_words, load_config
-from jaxce.errors import ConfigError, TrainingError
+from jaxce.config import Config, check, describe_configs, did_you_mean, in_words, load_config
+from jaxce.errors import ConfigError, Stopped, TrainingError
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -51,7 +53,10 @@ def run_command(name: str, args: Sequence[str], prog: str) -> int:
             raise ConfigError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see jaxce --help")
         return COMMANDS[name](list(args), prog)
     except KeyboardInterrupt:
-        print("\nerror: interrupted; --resume goes on from the last checkpoint", file=sys.stderr)
+        print("stopped: before there was anything new to save", file=sys.stderr)
+        return FAILED
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
         return FAILED
     except Exception as error:
         if sys.flags.dev_mode:
@@ -74,11 +79,21 @@ class TrainFlags:
     """Folder for results and checkpoints, new or empty. None: runs/<config>-<date>-<time>."""
     resume: tyro.conf.FlagCreatePairsOff[bool] = False
     """Go on from the newest checkpoint in --workdir, with the config that lies there."""
+    checkpoint_seconds: float = 5.0
+    """How long after one checkpoint to write the next, at the end of an epoch: what a kill can cost."""
+    keep: int = 2
+    """How many of the last checkpoints to keep beside the best, by valid loss."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check("checkpoint_seconds", self.checkpoint_seconds, self.checkpoint_seconds >= 0, "at least 0")
+        check("keep", self.keep, self.keep >= 1, "at least 1")
 
 
 def train(args: list[str], prog: str) -> int:
     """Train a model as a config says, and say where the results are."""
     started = time.perf_counter()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there is something to save
     name = args.pop(0) if args and not args[0].startswith("-") else None
     config = load_config(name or "digits")
     flags = parse(TrainFlags(config=config), args, prog)
@@ -92,7 +107,14 @@ def train(args: list[str], prog: str) -> int:
     cache_compilations()
     workdir = flags.workdir or new_workdir(Path(name or "digits").stem)
     try:
-        summary = run(flags.config, workdir, resume=flags.resume, started=started)
+        summary = run(
+            flags.config,
+            workdir,
+            resume=flags.resume,
+            started=started,
+            keep=flags.keep,
+            checkpoint_seconds=flags.checkpoint_seconds,
+        )
     finally:
         if not flags.workdir:
             with contextlib.suppress(OSError):  # as it must be, unless the run failed before it wrote anything
@@ -116,7 +138,27 @@ def bench(args: list[str], prog: str) -> int:
     return main(args, prog)
 
 
-COMMANDS: dict[str, Callable[[list[str], str], int]] = {"train": train, "verify": verify, "bench": bench}
+def report(args: list[str], prog: str) -> int:
+    """Write the page of one run again, or one that compares several."""
+    from jaxce.report.command import main
+
+    return main(args, prog)
+
+
+def sweep(args: list[str], prog: str) -> int:
+    """Train in many settings, those that differ in numbers alone in one compiled program."""
+    from jaxce.sweep.command import main
+
+    return main(args, prog)
+
+
+COMMANDS: dict[str, Callable[[list[str], str], int]] = {
+    "train": train,
+    "sweep": sweep,
+    "verify": verify,
+    "report": report,
+    "bench": bench,
+}
 
 
 def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:
@@ -185,7 +227,11 @@ def stored_config(workdir: Path) -> Config:
 
 
 def cache_compilations() -> None:
-    """Keep compiled programs in the user's cache folder, so that the next run need not compile them."""
+    """Keep compiled programs in the user's cache folder, so that the next run need not compile them.
+
+    What cannot be written there, or was torn when a process was killed as it wrote, is compiled again unsaid.
+    """
+    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         with contextlib.suppress(OSError):  # no such folder to be had: then every run compiles
             folder = platformdirs.user_cache_dir("jaxce", ensure_exists=True)
@@ -197,7 +243,14 @@ def new_workdir(name: str) -> Path:
     """A new folder runs/<name>-<date>-<time>, numbered where several begin in one second."""
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     for suffix in itertools.chain([""], (f"-{i}" for i in itertools.count(2))):
-        with contextlib.suppress(FileExistsError):
-            (path := Path("runs") / f"{stem}{suffix}").mkdir(parents=True)
+        path = Path("runs") / f"{stem}{suffix}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.exists():  # it is `runs` that is in the way
+                raise ConfigError("cannot make a folder in runs, which is a file: name a --workdir") from None
+        except OSError as error:
+            raise ConfigError(f"cannot make a folder in runs: {error.strerror}; name a --workdir") from error
+        else:
             return path
     raise AssertionError("unreachable")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import tyro
 
 import jaxce
-from jaxce.data import DATASETS
+from jaxce.data import NAMES, is_data
 from jaxce.errors import ConfigError
 
 # Options of the losses in `jaxce.LOSSES` that a config can set, each a field of the same name.
@@ -40,8 +40,22 @@ TRAINABLE_LOSSES = [
     if loss.inputs in ("logits", "predictions") and loss.returns == "losses" and name != "classification_error"
 ]
 
+# Margin heads between features and loss. combined_margin, of three margins, contains arcface and cosface.
+MARGIN_HEADS = [
+    name for name, head in jaxce.LOSSES.items() if head.returns == "logits" and "margin" in head.options
+]
+HEAD_OPTIONS = ("margin", "scale")
+
 # Numbers that enter the compiled step as traced scalars: changing one never compiles again.
-HYPERPARAMS = ("learning_rate", "momentum", "weight_decay", "clip_norm", "ema_decay", *LOSS_OPTIONS)
+HYPERPARAMS = (
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "clip_norm",
+    "ema_decay",
+    *LOSS_OPTIONS,
+    *HEAD_OPTIONS,
+)
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -62,8 +76,8 @@ class Config:
     point an epoch, and is what settings are chosen by; `test` is looked at once, after the last epoch.
     """
 
-    data: Annotated[str, tyro.conf.arg(metavar=one_of(DATASETS))] = "digits"
-    """Data set."""
+    data: Annotated[str, tyro.conf.arg(metavar=one_of(NAMES))] = "digits"
+    """Data set: one of jaxce's, one of TensorFlow Datasets, or your own arrays `inputs` and `labels`."""
     valid_fraction: float = 0.1
     """Fraction of all examples held out for the curves: enough to see a trend, little enough to spare."""
     test_fraction: float = 0.2
@@ -71,15 +85,18 @@ class Config:
     split_seed: int = 0
     """Seed of the split. Leave it alone when comparing runs: another split is another test."""
 
-    model: Literal["cnn", "mlp", "linear"] = "cnn"
-    """Model: two kinds of network, or `linear` for logistic, softmax and least-squares regression."""
+    model: Literal["cnn", "group_norm_cnn", "mlp", "linear"] = "cnn"
+    """Model: a kind of network, or `linear` for logistic, softmax and least-squares regression."""
     widths: tuple[int, ...] | None = None
-    """Layer widths. cnn: stages, then one dense layer (None: 32 64 128); mlp: hidden layers (None: 256)."""
+    """Layer widths. cnn: stages, then one dense layer (None: 32 64 128, with group norm 32 64 128 256); mlp:
+    hidden layers (None: 256)."""
 
     loss: Annotated[str, tyro.conf.arg(metavar=one_of(TRAINABLE_LOSSES))] = (
         "softmax_cross_entropy_with_integer_labels"
     )
     """Loss, of those in jaxce.LOSSES that take what a network gives."""
+    joint_softmax: bool = False
+    """One softmax_cross_entropy over the outputs of all positions, not one each: the wrong tool, to show it."""
     label_smoothing: float | None = None
     """Part of the target's mass that is spread evenly. None: the loss's own default, here as below."""
     z_loss: float | None = None
@@ -98,6 +115,16 @@ class Config:
     """Focusing exponent of the asymmetric loss for positives."""
     clip: float | None = None
     """Probability by which the asymmetric loss shifts negatives: easier ones cost nothing."""
+
+    head: Annotated[str | None, tyro.conf.arg(metavar=one_of([*MARGIN_HEADS, "None"]))] = None
+    """Margin head before a softmax loss. None: the network's outputs are the logits; where valid and test have
+    classes that training has not, a linear layer on its features."""
+    margin: float | None = None
+    """Margin by which the true class has to win, in the head's own unit: 0, or a factor of 1, is none."""
+    scale: float | None = None
+    """Factor of the cosines in a margin head: the length that all features are taken to have."""
+    embedding_width: int = 32
+    """Length of the feature vectors that a head takes, and that examples of unseen classes are compared by."""
 
     optimizer: Literal["sgd", "momentum", "adam", "adamw", "lamb", "lion"] = "adam"
     """Update rule, from Optax."""
@@ -133,7 +160,8 @@ class Config:
             object.__setattr__(self, "widths", tuple(self.widths))
         for name, kind in get_type_hints(Config).items():
             check(name, getattr(self, name), has_type(getattr(self, name), kind), in_words(kind))
-        choose("data", self.data, DATASETS)
+        if not is_data(self.data):
+            choose("data", self.data, NAMES)
         for name, (fits, expected) in RANGES.items():
             value = getattr(self, name)
             check(name, value, value is None or (math.isfinite(value) and fits(value)), expected)
@@ -146,12 +174,14 @@ class Config:
             fits_model, expected = WIDTHS_OF[self.model]
             check(f"widths of model {self.model}", self.widths, fits_model(len(self.widths)), expected)
         check_loss(self)
+        check_head(self)
 
 
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "valid_fraction": (lambda x: 0 < x < 1, "between 0 and 1"),
     "test_fraction": (lambda x: 0 < x < 1, "between 0 and 1"),
     "learning_rate": (lambda x: x > 0, "above 0 and finite"),
+    "embedding_width": (lambda x: x >= 1, "at least 1"),
     "clip_norm": (lambda x: x > 0, "above 0 and finite"),
     "momentum": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
     "ema_decay": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
@@ -164,6 +194,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 
 WIDTHS_OF: dict[str, tuple[Callable[[int], bool], str]] = {
     "cnn": (lambda count: count >= 2, "two or more, the last a dense layer's"),
+    "group_norm_cnn": (lambda count: count >= 2, "two or more, the last a dense layer's"),
     "mlp": (lambda count: count >= 1, "one or more"),
     "linear": (lambda count: count == 0, "none"),
 }
@@ -211,6 +242,8 @@ def in_words(kind: Any) -> str:
 def check_loss(config: Config) -> None:
     """Raise ConfigError when the loss, or one of its options, does not fit."""
     choose("loss", config.loss, TRAINABLE_LOSSES)
+    if config.joint_softmax and config.loss != "softmax_cross_entropy":
+        raise ConfigError(f"joint_softmax needs loss softmax_cross_entropy, not {config.loss}")
     loss = jaxce.LOSSES[config.loss]
     options = {name: getattr(config, name) for name in LOSS_OPTIONS if getattr(config, name) is not None}
     for name in options:
@@ -222,6 +255,38 @@ def check_loss(config: Config) -> None:
     labels = jax.ShapeDtypeStruct((1,), jnp.int32) if loss.labels == "integer" else logits
     try:
         jax.eval_shape(lambda logits, labels: loss.value(logits, labels, **options), logits, labels)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def check_head(config: Config) -> None:
+    """Raise ConfigError when the margin head, or one of its options, does not fit."""
+    options = {name: getattr(config, name) for name in HEAD_OPTIONS if getattr(config, name) is not None}
+    if config.head is None:
+        if options:
+            raise ConfigError(f"{next(iter(options))} needs a head: one of {', '.join(MARGIN_HEADS)}")
+        return
+    choose("head", config.head, MARGIN_HEADS)
+    if (takes := jaxce.LOSSES[config.loss].labels) != "integer":
+        raise ConfigError(
+            f"head {config.head} goes before a loss of class numbers, but {config.loss} takes {takes} labels"
+        )
+    head = jaxce.LOSSES[config.head]
+    for name, value in options.items():
+        if name not in head.options:
+            raise ConfigError(f"{name} is no option of {config.head}")
+        if isinstance(head.options[name], int):
+            check(
+                f"{name} of {config.head}",
+                value,
+                value == int(value) and value >= 1,
+                "a whole number of 1 or more",
+            )
+            options[name] = int(value)
+    rows, labels = jax.ShapeDtypeStruct((1, 2), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    first = (rows, jax.ShapeDtypeStruct((2, 2), jnp.float32)) if head.inputs == "features" else (rows,)
+    try:
+        jax.eval_shape(lambda *args: head.value(*args, **options), *first, labels)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -7,3 +7,7 @@ class ConfigError(Exception):
 
 class TrainingError(Exception):
     """A run cannot go on: where it stopped, why, and what to do."""
+
+
+class Stopped(Exception):
+    """A run was asked to stop and did, with nothing lost: what asked, and how to go on."""

@@ -1,5 +1,6 @@
 """Networks as frozen descriptions with pure `init` and `apply`: the only file that imports Flax."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 Params = dict[str, Any]
 
-DEFAULT_WIDTHS = {"cnn": (32, 64, 128), "mlp": (256,), "linear": ()}
+DEFAULT_WIDTHS = {"cnn": (32, 64, 128), "group_norm_cnn": (32, 64, 128, 256), "mlp": (256,), "linear": ()}
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Model:
     """A network, described; its parameters live outside, in a plain tree.
 
     Attributes:
-        name: `cnn` on images [N, H, W, C]; `mlp` and `linear` on inputs of any shape, flattened.
+        name: `cnn` and `group_norm_cnn` on images [N, H, W, C]; `mlp` and `linear` on inputs of any shape,
+            flattened.
         num_outputs: Numbers that come out for each example.
         widths: Layer widths, None for those of DEFAULT_WIDTHS.
 
@@ -37,8 +39,9 @@ class Model:
     @property
     def _module(self) -> nn.Module:
         widths = DEFAULT_WIDTHS[self.name] if self.widths is None else self.widths
-        if self.name == "cnn":
-            return ConvolutionalNetwork(widths[:-1], widths[-1], self.num_outputs)
+        if self.name in ("cnn", "group_norm_cnn"):
+            normalize = self.name == "group_norm_cnn"
+            return ConvolutionalNetwork(widths[:-1], widths[-1], self.num_outputs, normalize)
         return DenseNetwork(widths, self.num_outputs)
 
     def init(self, key: PRNGKeyArray, input_shape: Sequence[int]) -> Params:
@@ -54,17 +57,26 @@ class Model:
 
 
 class ConvolutionalNetwork(nn.Module):
-    """Stages of 3x3 convolution, ReLU and 2x2 max-pooling, then a dense layer and the outputs."""
+    """Stages of 3x3 convolution, ReLU and 2x2 max-pooling, then a dense layer and the outputs.
+
+    With `normalize`, each stage's features are normalized, an image by itself, in eight groups or as many as
+    divide them: no running statistics, the parameters are the whole state.
+    """
 
     stages: tuple[int, ...]
     dense: int
     num_outputs: int
+    normalize: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch outputs"]:
         """Map images to outputs."""
         for width in self.stages:
-            x = max_pool(nn.relu(Convolution(width)(x)))
+            x = max_pool(Convolution(width)(x))
+            # Behind the pooling, which leaves a quarter of the work.
+            if self.normalize:
+                x = nn.GroupNorm(math.gcd(width, 8))(x)
+            x = nn.relu(x)
         x = nn.relu(nn.Dense(self.dense)(x.reshape(len(x), -1)))
         return nn.Dense(self.num_outputs)(x)
 

@@ -247,6 +247,8 @@ def test_cosines_that_rounding_carried_past_one_count_as_one(name, options, beyo
 def test_sphereface_has_its_true_slope_at_cosine_one(margin):
     y = jnp.zeros(2, int)
     assert_allclose(jaxce.sphereface_grad(jnp.array([[1.0], [-1.0]]), y, margin=margin, scale=1.0), margin**2)
+    curvature = jax.hessian(lambda c: jaxce.sphereface(c, y[0], margin=margin, scale=1.0)[0])(jnp.ones(1))
+    assert_allclose(curvature, [[margin**2 * (margin**2 - 1) / 3]])  # T″_m(1)
 
 
 @every_head

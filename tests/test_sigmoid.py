@@ -269,8 +269,9 @@ def test_the_asymmetric_loss_of_a_hopeless_positive_has_gradient_minus_one():  #
 def test_an_easy_negative_costs_nothing_and_has_no_gradient():
     at_clip = np.log(0.05 / 0.95)
     z = jnp.array([at_clip - 1e-3, -10.0, -1e4, -jnp.inf])
-    assert_array_equal(asymmetric_loss(z, jnp.zeros(4)), np.zeros(4))
-    assert_array_equal(jaxce.asymmetric_loss_grad(z, jnp.zeros(4)), np.zeros(4))
+    for gamma_neg in (4.0, 0.0):
+        assert_array_equal(asymmetric_loss(z, jnp.zeros(4), gamma_neg=gamma_neg), np.zeros(4))
+        assert_array_equal(jaxce.asymmetric_loss_grad(z, jnp.zeros(4), gamma_neg=gamma_neg), np.zeros(4))
     assert asymmetric_loss(at_clip + 0.1, 0.0) > 0
     assert_array_equal(asymmetric_loss(jnp.array([0.0, 1e4]), jnp.zeros(2), clip=1.0), np.zeros(2))
 

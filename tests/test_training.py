@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from rich.console import Console
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
 import jaxce
 from jaxce.config import Config, hyperparams, load_config
@@ -21,7 +21,7 @@ from jaxce.data import DATASETS, Examples, Split
 from jaxce.errors import ConfigError, TrainingError
 from jaxce.training.checkpoints import Checkpoints
 from jaxce.training.loop import run
-from jaxce.training.objective import Objective
+from jaxce.training.objective import NumberObjective, Objective, make_objective
 from jaxce.training.optimizers import make_optimizer, make_schedule
 from jaxce.training.progress import progress
 from jaxce.training.step import epoch_order, make_train
@@ -39,8 +39,8 @@ CONFIG = Config(
 )
 
 
-def functions(config, num_train=40, num_classes=3):
-    return make_train(config, (3,), num_classes, num_train)
+def functions(config, num_train=40):
+    return make_train(config, (3,), Objective(config.loss, 3), num_train)
 
 
 def train(config, epochs, examples=CLOUDS, key=KEY):
@@ -291,7 +291,7 @@ def test_the_coefficients_are_those_of_scikit_learn(name):
     dataset = DATASETS[name](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     num_train = len(dataset.train.labels)
     assert config.weight_decay == 1 / num_train
-    made = make_train(config, dataset.train.inputs.shape[1:], len(dataset.classes), num_train)
+    made = make_train(config, dataset.train.inputs.shape[1:], make_objective(config, dataset), num_train)
     numbers = hyperparams(config)
     state, _ = jax.lax.scan(
         lambda state, _: (made.train_epoch(state, numbers, dataset.train)[0], None),
@@ -303,6 +303,51 @@ def test_the_coefficients_are_those_of_scikit_learn(name):
     (layer,) = state.params.values()
     np.testing.assert_allclose(layer["kernel"].T, peer.coef_, atol=1e-3, rtol=0)
     np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
+
+
+def test_the_settings_for_house_prices_find_the_ridge_of_scikit_learn(rng):
+    config = load_config("house_prices")
+    features = rng.normal(size=(14_448, 8)) @ rng.normal(size=(8, 8))  # correlated, as the real ones are
+    features = ((features - features.mean(0)) / features.std(0)).astype(np.float32)
+    prices = (features @ rng.normal(size=8) + 2 + rng.normal(size=14_448)).astype(np.float32)
+    assert config.weight_decay == 2 / 14_448
+    made = make_train(config, (8,), NumberObjective(config.loss, 0), 14_448)
+    numbers, examples = hyperparams(config), Examples(features, prices)
+    epoch = jax.jit(made.train_epoch)
+    state = made.init(KEY, numbers)
+    for _ in range(config.epochs):
+        state, _ = epoch(state, numbers, examples)
+    peer = Ridge(1.0).fit(features.astype(np.float64), prices)
+    (layer,) = state.params.values()
+    np.testing.assert_allclose(layer["kernel"][:, 0], peer.coef_, atol=1e-3, rtol=0)
+    np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.0])
+def test_least_squares_finds_the_model_and_the_r2_of_scikit_learn(penalty):
+    config = load_config("regression")
+    dataset = DATASETS["regression"](Split(config.valid_fraction, config.test_fraction, config.split_seed))
+    num_train = len(dataset.train.labels)
+    assert config.weight_decay == 2 / num_train
+    config = replace(config, weight_decay=2 * penalty / num_train)
+    objective = make_objective(config, dataset)
+    made = make_train(config, (10,), objective, num_train)
+    numbers = hyperparams(config)
+    state, _ = jax.lax.scan(
+        lambda state, _: (made.train_epoch(state, numbers, dataset.train)[0], None),
+        made.init(KEY, numbers),
+        length=config.epochs,
+    )
+    peer = Ridge(penalty) if penalty else LinearRegression()
+    peer.fit(dataset.train.inputs.astype(np.float64), dataset.train.labels)
+    (layer,) = state.params.values()
+    np.testing.assert_allclose(layer["kernel"][:, 0], peer.coef_, atol=1e-3, rtol=0)
+    np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
+    scores = made.evaluate(state, numbers, dataset.test)
+    assert set(scores) == {"loss", "outputs"}
+    found = objective.score(np.asarray(scores["outputs"]), dataset.test.labels)
+    np.testing.assert_allclose(found["r2"], peer.score(dataset.test.inputs, dataset.test.labels), atol=1e-5)
+    np.testing.assert_allclose(found["rmse"], np.sqrt(scores["loss"]), rtol=1e-5)
 
 
 # The loop
@@ -326,11 +371,15 @@ def rows(workdir):
 
 def test_a_run_leaves_its_config_metrics_summary_and_checkpoints(finished, tiny):
     workdir, summary = finished
-    assert {path.name for path in workdir.iterdir()} == {
+    assert {path.name.partition(".out.")[0] for path in workdir.iterdir()} == {
+        ".lock",
         "config.json",
         "metrics.jsonl",
+        "predictions.npz",
+        "report.html",
         "summary.json",
         "checkpoints",
+        "events",
     }
     assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
     assert {"test", "wall_seconds", "config", "versions", "device"} <= set(summary)
@@ -343,7 +392,7 @@ def test_a_run_leaves_its_config_metrics_summary_and_checkpoints(finished, tiny)
 def test_a_run_measures_valid_and_test_with_its_own_state(finished, tiny):
     workdir, summary = finished
     dataset = DATASETS["iris"](Split(tiny.valid_fraction, tiny.test_fraction, tiny.split_seed))
-    made = make_train(tiny, (4,), 3, len(dataset.train.labels))
+    made = make_train(tiny, (4,), make_objective(tiny, dataset), len(dataset.train.labels))
     numbers = hyperparams(tiny)
     state = made.init(jax.random.key(tiny.seed), numbers)
     for _ in range(tiny.epochs):
@@ -379,7 +428,7 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(finished, ti
     assert summary["test"] == finished[1]["test"]
     unbroken, resumed = ([{**row, "seconds": 0} for row in rows(w)] for w in (finished[0], workdir))
     assert resumed == unbroken
-    like = make_train(tiny, (4,), 3, 105).init(KEY, hyperparams(tiny))
+    like = make_train(tiny, (4,), Objective(tiny.loss, 3), 105).init(KEY, hyperparams(tiny))
     states = []
     for folder in (finished[0], workdir):
         with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -409,7 +458,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step_and_never_saved(batch_
     with pytest.raises(TrainingError, match=r"^the loss is (nan|inf) at step 2: lower the learning rate"):
         run(config, tmp_path / "run")
     assert rows(tmp_path / "run") == []
-    assert not any(path.name.isdigit() for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert not list((tmp_path / "run").glob("checkpoints/[0-9]*"))
 
 
 def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
@@ -433,7 +482,7 @@ ROW = {"epoch": 1, "train_loss": 0.5, "valid_loss": 0.25, "valid_accuracy": 0.75
 
 def test_progress_is_plain_lines_where_there_is_no_terminal():
     written = StringIO()
-    with progress(2, 0, 100, "images", Console(file=written, width=40)) as show:
+    with progress(2, 0, 100, "images", console=Console(file=written, width=40)) as show:
         show(ROW)
         show({**ROW, "epoch": 2})
     lines = written.getvalue().splitlines()
@@ -444,7 +493,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal():
 
 def test_progress_is_a_bar_on_a_terminal():
     written = StringIO()
-    with progress(200, 0, 1000, "images", Console(file=written, width=80, force_terminal=True)) as show:
+    with progress(200, 0, 1000, "images", console=Console(file=written, width=80, force_terminal=True)) as show:
         show(ROW)
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue()).strip().splitlines()[-1]
     assert re.search(r"^epoch 1/200 .* loss 0.5000  accuracy 75.00%  [\d,]+ images/s [\d:-]+$", last)
@@ -461,12 +510,13 @@ import numpy as np
 from jaxce.config import Config, hyperparams
 from jaxce.data import Examples
 from jaxce.training.loop import make_mesh, run
+from jaxce.training.objective import Objective
 from jaxce.training.step import make_train
 
 assert [make_mesh(size).size for size in (128, 105, 12, 11)] == [8, 7, 6, 1]
 
 config = Config(data="iris", model="mlp", widths=(4,), ema_decay=0.9, batch_size=32, epochs=4)
-made, numbers = make_train(config, (4,), 3, 64, make_mesh(32)), hyperparams(config)
+made, numbers = make_train(config, (4,), Objective(config.loss, 3), 64, make_mesh(32)), hyperparams(config)
 examples = Examples(np.zeros((64, 4), np.float32), np.zeros(64, np.int32))
 epoch = jax.jit(made.train_epoch).lower(made.init(jax.random.key(0), numbers), numbers, examples).compile()
 assert "f32[4,4]" in epoch.as_text() and "all-reduce" in epoch.as_text(), "a device has more than its share"

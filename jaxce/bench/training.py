@@ -18,6 +18,7 @@ import optax
 from jaxce.bench.timing import Contender, Work, installed
 from jaxce.config import Config, hyperparams
 from jaxce.data import Examples
+from jaxce.training.objective import Objective
 from jaxce.training.step import make_train
 
 BATCH, STEPS, CLASSES = 128, 10, 10
@@ -38,7 +39,8 @@ def step_contenders(size: int, dense: int) -> Mapping[str, Contender | None]:
 def jaxce_step(examples: Examples, dense: int) -> Contender:
     """An epoch of jaxce: the gather of its batches included."""
     config = Config(widths=(32, 64, dense), batch_size=BATCH)
-    functions = make_train(config, examples.inputs.shape[1:], CLASSES, len(examples.labels))
+    objective = Objective(config.loss, CLASSES)
+    functions = make_train(config, examples.inputs.shape[1:], objective, len(examples.labels))
     numbers = hyperparams(config)
     train_epoch = jax.jit(functions.train_epoch)
     state = jax.jit(functions.init)(jax.random.key(0), numbers)

@@ -1,8 +1,72 @@
 """Where examples come from: functions from a split to arrays, and DATASETS, the one list of them."""
 
-from jaxce.data.bundled import digits, iris, tumor
-from jaxce.data.split import Dataset, Examples, Split
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-DATASETS = {"digits": digits, "tumor": tumor, "iris": iris}
+from jaxce.data.bundled import digits, house_prices, iris, regression, tumor
+from jaxce.data.canvases import multilabel
+from jaxce.data.captcha import captcha
+from jaxce.data.npz import npz
+from jaxce.data.open_set import open_set
+from jaxce.data.split import Dataset, Examples, LabelKind, Split
+from jaxce.data.tfds import tfds
 
-__all__ = ["DATASETS", "Dataset", "Examples", "Split", "digits", "iris", "tumor"]
+DATASETS: dict[str, Callable[[Split], Dataset]] = {
+    "digits": digits,
+    "tumor": tumor,
+    "iris": iris,
+    "regression": regression,
+    "house_prices": house_prices,
+    "captcha": captcha,
+    "multilabel": multilabel,
+    "open_set": open_set,
+    "mnist": partial(tfds, "mnist"),
+    "fashion_mnist": partial(tfds, "fashion_mnist"),
+    "cifar10": partial(tfds, "cifar10"),
+}
+
+TFDS = "tfds:"
+NPZ = ".npz"
+NAMES = (*DATASETS, f"{TFDS}NAME", f"PATH{NPZ}")
+"""What `load` can be asked for."""
+
+
+def is_data(name: str) -> bool:
+    """Whether `name` is in DATASETS, or says where examples are; not whether they are there.
+
+    >>> [is_data(name) for name in ("digits", "digit", "tfds:kmnist", "mine/arrays.npz")]
+    [True, False, True, True]
+    """
+    return name in DATASETS or (name.startswith(TFDS) and name != TFDS) or name.endswith(NPZ)
+
+
+def load(name: str, split: Split) -> Dataset:
+    """The data set of that name in DATASETS or, after `tfds:`, in TensorFlow Datasets; or an .npz file's."""
+    if name in DATASETS:
+        return DATASETS[name](split)
+    if name.startswith(TFDS):
+        return tfds(name.removeprefix(TFDS), split)
+    return npz(Path(name), split)
+
+
+__all__ = [
+    "DATASETS",
+    "NAMES",
+    "Dataset",
+    "Examples",
+    "LabelKind",
+    "Split",
+    "captcha",
+    "digits",
+    "house_prices",
+    "iris",
+    "is_data",
+    "load",
+    "multilabel",
+    "npz",
+    "open_set",
+    "regression",
+    "tfds",
+    "tumor",
+]

@@ -1,8 +1,10 @@
-"""Data sets that come with scikit-learn: real, small, and there without a network."""
+"""Data sets that come with scikit-learn, there without a network; and one that it downloads."""
 
 import numpy as np
 
+from jaxce.data.network import answers
 from jaxce.data.split import Dataset, Examples, Split
+from jaxce.errors import TrainingError
 
 # scikit-learn takes a second to import, so each function imports it when it runs.
 
@@ -44,6 +46,51 @@ def iris(split: Split) -> Dataset:
     raw = load_iris()
     parts = split.divide(Examples(raw.data, raw.target.astype(np.int32)))
     return Dataset(*standardize(*parts), classes=tuple(map(str, raw.target_names)))
+
+
+def regression(split: Split) -> Dataset:
+    """442 diabetes patients, 10 measured features [N, 10] standardised; the label is the disease a year later.
+
+    Source:
+        B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, Least Angle Regression (2004).
+    """
+    from sklearn.datasets import load_diabetes
+
+    raw = load_diabetes(scaled=False)
+    parts = split.divide(Examples(raw.data, raw.target.astype(np.float32)))
+    return Dataset(*standardize(*parts), classes=(), labels="number")
+
+
+HOUSE_PRICES_URL = "https://ndownloader.figshare.com/files/5976036"  # where scikit-learn has them from
+
+
+def house_prices(split: Split) -> Dataset:
+    """20,640 Californian districts, 8 features [N, 8] standardised; the label is the median price in $100,000.
+
+    Downloaded on first use to scikit-learn's data folder.
+
+    Raises:
+        TrainingError: It is not there and cannot be fetched.
+
+    Source:
+        R. Pace and R. Barry, Sparse Spatial Autoregressions (1997).
+    """
+    from sklearn.datasets import fetch_california_housing
+
+    try:
+        try:
+            raw = fetch_california_housing(download_if_missing=False)
+        except OSError:
+            if not answers(HOUSE_PRICES_URL):
+                raise OSError("nobody answers at ndownloader.figshare.com") from None
+            raw = fetch_california_housing()
+    except OSError as error:
+        raise TrainingError(
+            f"cannot download the Californian house prices: {error}; connect to a network, or train "
+            f"`regression`, which needs none"
+        ) from error
+    parts = split.divide(Examples(raw.data, raw.target.astype(np.float32)))
+    return Dataset(*standardize(*parts), classes=(), labels="number")
 
 
 def standardize(train: Examples, valid: Examples, test: Examples) -> tuple[Examples, Examples, Examples]:

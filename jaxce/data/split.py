@@ -1,29 +1,45 @@
 """The one place where examples are divided into train, valid and test."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Shaped
 
 from jaxce.errors import ConfigError
+
+LabelKind = Literal["class", "sequence", "set", "number"]
 
 
 class Examples(NamedTuple):
     """Inputs and the labels that belong to them, row by row."""
 
     inputs: Float[Array | np.ndarray, "examples *shape"]
-    labels: Int[Array | np.ndarray, "examples"]
+    labels: Shaped[Array | np.ndarray, "examples *label_shape"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A classification task: three disjoint parts, and the names of the classes in the labels' order."""
+    """A task: three disjoint parts, and what their labels mean.
+
+    Attributes:
+        train: What is trained on.
+        valid: What settings are chosen by.
+        test: What the final numbers are of.
+        classes: The names of the classes in the labels' order; none where labels are numbers.
+        labels: What one example's label is: its `class`, int [N]; a `sequence` of classes, int [N, length];
+            the `set` of classes that are there, 0 or 1 [N, classes]; or a real `number`, float [N].
+        unseen: Names of further classes, numbered on from `classes`, that only valid and test have examples
+            of: a network cannot name them, but it can tell whether two examples are of the same.
+    """
 
     train: Examples
     valid: Examples
     test: Examples
     classes: tuple[str, ...]
+    labels: LabelKind = "class"
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,38 +51,61 @@ class Split:
     seed: int
 
     def divide(self, examples: Examples) -> tuple[Examples, Examples, Examples]:
-        """Train, valid and test: a partition, each part with the classes' proportions of the whole.
+        """Train, valid and test: a partition; where labels are classes, each part has their proportions.
 
         The test part is drawn first and depends on nothing but the seed and its own fraction, so that
         runs which differ in `valid_fraction` still answer the same test.
 
         Raises:
-            ConfigError: A part would be too small to hold every class.
+            ConfigError: A part would be empty, or too small to hold every class.
         """
+        total = len(examples.labels)
+        num_valid, num_test = (round(f * total) for f in (self.valid_fraction, self.test_fraction))
+        counts = {"valid": num_valid, "test": num_test, "train": total - num_valid - num_test}
+        told = f"valid_fraction = {self.valid_fraction} and test_fraction = {self.test_fraction} leave"
+        check_counts(counts, examples, told)
+        rest, test = self._drawn(examples, num_test)
+        return *self._drawn(rest, num_valid), test
+
+    def hold_out(self, examples: Examples, part: Literal["valid", "test"]) -> tuple[Examples, Examples]:
+        """Train, and the one part that a data set lacks which comes with the other: a partition, as above.
+
+        Raises:
+            ConfigError: A part would be empty, or too small to hold every class.
+        """
+        fraction = getattr(self, f"{part}_fraction")
+        count = round(fraction * len(examples.labels))
+        counts = {part: count, "train": len(examples.labels) - count}
+        check_counts(counts, examples, f"{part}_fraction = {fraction} leaves")
+        return self._drawn(examples, count)
+
+    def _drawn(self, examples: Examples, count: int) -> tuple[Examples, Examples]:
+        """The rest, and `count` examples."""
         from sklearn.model_selection import train_test_split  # a second to import: not before it is needed
 
-        labels = examples.labels
-        num_classes = len(np.unique(labels))
-        num_valid, num_test = (round(f * len(labels)) for f in (self.valid_fraction, self.test_fraction))
-        for part, count in (
-            ("valid", num_valid),
-            ("test", num_test),
-            ("train", len(labels) - num_valid - num_test),
-        ):
-            if count < num_classes:
-                raise ConfigError(
-                    f"valid_fraction = {self.valid_fraction} and test_fraction = {self.test_fraction} leave "
-                    f"{count} of {len(labels)} examples for {part}, "
-                    f"too few for one of each of {num_classes} classes"
-                )
-        rest, test = train_test_split(
-            np.arange(len(labels)), test_size=num_test, random_state=self.seed, stratify=labels
+        rest, drawn = train_test_split(
+            np.arange(len(examples.labels)),
+            test_size=count,
+            random_state=self.seed,
+            stratify=examples.labels if has_classes(examples) else None,
         )
-        train, valid = train_test_split(
-            rest, test_size=num_valid, random_state=self.seed, stratify=labels[rest]
-        )
+        return take(examples, rest), take(examples, drawn)
 
-        def take(rows: np.ndarray) -> Examples:
-            return Examples(examples.inputs[rows], labels[rows])
 
-        return take(train), take(valid), take(test)
+def take(examples: Examples, rows: np.ndarray) -> Examples:
+    """Those rows of inputs and labels."""
+    return Examples(examples.inputs[rows], examples.labels[rows])
+
+
+def has_classes(examples: Examples) -> bool:
+    """Whether labels are class numbers, one an example."""
+    return examples.labels.ndim == 1 and np.issubdtype(examples.labels.dtype, np.integer)
+
+
+def check_counts(counts: Mapping[str, int], examples: Examples, told: str) -> None:
+    """Raise ConfigError when a part would have too few examples."""
+    needed = len(np.unique(examples.labels)) if has_classes(examples) else 1
+    why = f"too few for one of each of {needed} classes" if has_classes(examples) else "which needs one"
+    for part, count in counts.items():
+        if count < needed:
+            raise ConfigError(f"{told} {count} of {len(examples.labels)} examples for {part}, {why}")

@@ -16,8 +16,7 @@ from jaxce.losses.numerics import sum_except
 def to_rows(array: Array, axes: tuple[int, ...]) -> Array:
     """`array` with `axes` moved to the end and made one."""
     batch = [a for a in range(array.ndim) if a not in axes]
-    # the length in numbers, for of an empty batch −1 could be any
-    num_classes = math.prod(array.shape[a] for a in axes)
+    num_classes = math.prod(array.shape[a] for a in axes)  # not −1, which an empty batch cannot resolve
     return array.transpose(*batch, *axes).reshape(*(array.shape[a] for a in batch), num_classes)
 
 
@@ -56,7 +55,6 @@ def label_softmax(
     left_out = largest == -jnp.inf
     if keep is not None:
         left_out |= ~keep
-        labels = jnp.where(keep, labels, 0)
     shift = jnp.where(largest == -jnp.inf, 0, largest)
     exps = jnp.exp(logits - shift[..., None])
     # take_along_axis counts negative indices from the end, and a label −1 is no last class

@@ -1,13 +1,30 @@
-"""Checkpoints on disk, by Orbax: written in the background, each complete or not there at all."""
+"""Checkpoints on disk, by Orbax: written in the background, each whole and checked, or not used."""
 
-from collections.abc import Mapping
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxce.errors import Stopped, TrainingError
 from jaxce.training.step import State
+
+# What goes wrong in Orbax's threads reaches `save` or `__exit__` too, and there becomes one line.
+for name in ("absl", "asyncio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
@@ -16,46 +33,167 @@ class Checkpoints:
     A context manager: leaving it waits until what was handed to `save` lies on disk.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, seconds_between: int = 5) -> None:
-        """Open `folder`, which need not exist.
+    def __init__(self, folder: Path, keep: int = 2, seconds_between: float = 5.0) -> None:
+        """Name `folder`, which need not exist.
 
         Args:
             folder: Where the checkpoints lie.
             keep: How many of the last to keep beside the best.
             seconds_between: A state handed in sooner than this after the last save is not written.
         """
+        self._folder = folder.resolve()
         last = ocp.checkpoint_managers.LatestN(keep)
-        best = ocp.checkpoint_managers.BestN(
-            get_metric_fn=lambda metrics: metrics["valid_loss"], reverse=True, n=1
-        )
-        self._manager = ocp.CheckpointManager(
-            folder.resolve(),
-            options=ocp.CheckpointManagerOptions(
-                save_decision_policy=ocp.checkpoint_managers.ContinuousCheckpointingPolicy(
-                    minimum_interval_secs=seconds_between
-                ),
-                preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy([last, best]),
+        best = ocp.checkpoint_managers.BestN(get_metric_fn=valid_loss, reverse=True, n=1)
+        self._options = ocp.CheckpointManagerOptions(
+            save_decision_policy=ocp.checkpoint_managers.ContinuousCheckpointingPolicy(
+                minimum_interval_secs=seconds_between
             ),
+            preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy([last, best]),
+            best_fn=valid_loss,  # else Orbax writes no metrics, and a resumed run would not know its best
+            cleanup_tmp_directories=True,
         )
+        self._manager: ocp.CheckpointManager | None = None
 
     def save(self, epoch: int, state: State, metrics: Mapping[str, float], *, force: bool = False) -> None:
-        """Copy the state and write it in the background, if it is time to, or if forced."""
-        self._manager.save(epoch, args=ocp.args.StandardSave(state), metrics=dict(metrics), force=force)
+        """Copy the state and write it in the background, if it is time to, or if forced.
+
+        Raises:
+            TrainingError: This state, or the one before, could not be written.
+        """
+        try:
+            if self._manager is None:
+                self._manager = ocp.CheckpointManager(self._folder, options=self._options)
+            if force or self._manager.should_save(epoch):
+                self._manager.save(
+                    epoch,
+                    args=ocp.args.StandardSave(state),
+                    metrics=dict(metrics),
+                    custom_metadata={"sha256": checksum(state)},
+                    force=True,
+                )
+        except Exception as error:
+            raise self._unwritten(error) from error
 
     def restore_latest(self, like: State) -> State | None:
-        """The newest state, on the devices and with the structure of `like`; None when there is none."""
-        epoch = self._manager.latest_step()
-        if epoch is None:
+        """The newest state that is whole, on the devices and with the structure of `like`; None for no state.
+
+        Newer ones that are damaged are named on standard error, and renamed to <epoch>.damaged.
+
+        Raises:
+            TrainingError: All are damaged; none is renamed.
+        """
+        if not self._folder.is_dir():
             return None
+        damaged: dict[int, str] = {}
+        state = None
+        for epoch in sorted((int(p.name) for p in self._folder.iterdir() if p.name.isdigit()), reverse=True):
+            try:
+                if state is None:
+                    with quiet_threads():
+                        state = self._restore(epoch, like)
+                else:  # not needed now, but what cannot be read would stop Orbax from finding the best
+                    self._loss(epoch)
+            except Exception as error:
+                damaged[epoch] = reason(error)
+        if damaged and state is None:
+            worst = "; ".join(f"{epoch}: {why}" for epoch, why in damaged.items())
+            raise TrainingError(
+                f"no checkpoint in {self._folder} is whole ({worst}): start again in another --workdir"
+            )
+        for epoch, why in damaged.items():
+            shutil.rmtree(aside := self._folder / f"{epoch}.damaged", ignore_errors=True)
+            (self._folder / str(epoch)).rename(aside)
+            print(f"warning: checkpoint {epoch} is damaged ({why}); it is now {aside}", file=sys.stderr)
+        return state
+
+    def _restore(self, epoch: int, like: State) -> State:
+        """The state of `epoch`; any exception means that it is not what was saved."""
+        self._loss(epoch)
+        path = self._folder / str(epoch)
+        written = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]["sha256"]
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(epoch, args=ocp.args.StandardRestore(abstract))
+        with ocp.StandardCheckpointer() as reader:
+            state: State = reader.restore(path / "default", abstract)
+        # Orbax reads flipped bits in an array as other numbers.
+        if checksum(state) != written:
+            raise ValueError("its numbers are not those that were written")
+        return state
+
+    def _loss(self, epoch: int) -> float:
+        """The valid loss of `epoch`, as Orbax wrote it."""
+        return valid_loss(json.loads((self._folder / str(epoch) / "metrics" / "metrics").read_text()))
+
+    def _unwritten(self, error: Exception) -> TrainingError:
+        return TrainingError(
+            f"cannot write a checkpoint to {self._folder}: {reason(error)}; those before it are whole, and "
+            f"--resume goes on from the last"
+        )
 
     def __enter__(self) -> "Checkpoints":
-        """Nothing is opened: the folder is."""
+        """Nothing is opened before something is saved."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for the writing, then close."""
-        self._manager.close()
+        """Wait for the writing, then close.
+
+        Raises:
+            TrainingError: The last state could not be written.
+        """
+        if self._manager is not None:
+            try:
+                self._manager.close()
+            except Exception as unwritten:
+                if error is None or isinstance(error, Stopped):  # which says that the state is saved
+                    raise self._unwritten(unwritten) from unwritten
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Once the body has failed, drop what Orbax's other reads print as they find their event loop closed.
+
+    They may do so much later, so that from then on it is dropped for good; all else is told as before.
+    """
+    try:
+        yield
+    except Exception:
+        before = sys.unraisablehook
+
+        def hook(unraisable: Any) -> None:
+            code = getattr(unraisable.object, "cr_code", None)
+            of_orbax = code is not None and "orbax" in code.co_filename
+            if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
+                before(unraisable)
+
+        sys.unraisablehook = hook
+        raise
+
+
+def valid_loss(metrics: Mapping[str, Any]) -> float:
+    """What the best checkpoint has least of."""
+    return float(metrics["valid_loss"])
+
+
+def checksum(state: Any) -> str:
+    """SHA-256 of the names, types, shapes and bytes of all arrays of a tree.
+
+    >>> checksum({"a": jnp.zeros(2)}) == checksum({"a": jnp.zeros(2)}) != checksum({"a": -jnp.zeros(2)})
+    True
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(state):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be read or written, in a few words."""
+    if number := re.search(r"os_error_code='(\d+)'", str(error)):  # of TensorStore, in a message of many lines
+        return os.strerror(int(number[1]))
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {Path(error.filename).name}" if error.filename else error.strerror
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 160, placeholder=" ...")

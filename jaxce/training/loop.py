@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,35 +14,77 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
-from jaxce.data import DATASETS, Split
-from jaxce.errors import ConfigError, TrainingError
-from jaxce.training.checkpoints import Checkpoints
+from jaxce.data import Dataset, Examples, Split, load
+from jaxce.errors import ConfigError, Stopped, TrainingError
+from jaxce.models import DEFAULT_WIDTHS
+from jaxce.report.predictions import save_predictions
+from jaxce.training.checkpoints import Checkpoints, reason
+from jaxce.training.events import events
+from jaxce.training.objective import EmbeddingObjective, Objective, make_objective
 from jaxce.training.progress import progress
+from jaxce.training.signals import stop_requests
 from jaxce.training.step import make_train
+from jaxce.training.workdir import claim, keep_lines, write_json
 
 VERSIONS_OF = ("jaxce", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn", "numpy")
 
 
-def run(config: Config, workdir: Path, *, resume: bool = False, started: float | None = None) -> dict[str, Any]:
-    """Train as `config` says, and leave config.json, metrics.jsonl, summary.json and checkpoints/ in `workdir`.
+def run(
+    config: Config,
+    workdir: Path,
+    *,
+    resume: bool = False,
+    started: float | None = None,
+    keep: int = 2,
+    checkpoint_seconds: float = 5.0,
+) -> dict[str, Any]:
+    """Train as `config` says, and leave in `workdir` what came of it.
+
+    That is config.json, metrics.jsonl, checkpoints/, TensorBoard events, predictions.npz, summary.json and
+    report.html. SIGINT and SIGTERM end a run after the epoch that is under way.
 
     Args:
         config: The run.
         workdir: A folder that does not exist or is empty, unless resuming.
         resume: Go on from the newest checkpoint in `workdir`.
-        started: `time.perf_counter()` when the clock of `wall_seconds` began; None for now.
+        started: `time.perf_counter()` when the clock of `wall_seconds` began; None for now. A run that is
+            resumed counts what its checkpoint had taken, too.
+        keep: How many of the last checkpoints to keep beside the best.
+        checkpoint_seconds: How long after one checkpoint to write the next, at the end of an epoch.
 
     Returns:
         What summary.json holds.
 
     Raises:
-        ConfigError: `workdir` is in use, or holds another config; nothing in it is touched.
-        TrainingError: The loss is not finite.
+        ConfigError: The data do not fit the config; or `workdir` is in use, holds another config or cannot be
+            written, and nothing in it is touched.
+        TrainingError: The loss is not finite, a file could not be written, or no checkpoint is whole; where
+            it is only the page that could not be drawn, summary.json is there.
+        Stopped: SIGINT or SIGTERM came, and the state is saved.
     """
     started = time.perf_counter() if started is None else started
-    dataset = DATASETS[config.data](Split(config.valid_fraction, config.test_fraction, config.split_seed))
-    claim(workdir, config, resume)
+    dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
+    objective = make_objective(config, dataset)
+    check_model(config, dataset.train.inputs.shape[1:])
+    with (
+        claim(workdir, config, resume),
+        stop_requests() as requests,
+        Checkpoints(workdir / "checkpoints", keep, checkpoint_seconds) as checkpoints,
+    ):
+        return train_and_test(config, dataset, objective, workdir, checkpoints, requests, resume, started)
 
+
+def train_and_test(
+    config: Config,
+    dataset: Dataset,
+    objective: Objective,
+    workdir: Path,
+    checkpoints: Checkpoints,
+    requests: list[str],
+    resume: bool,
+    started: float,
+) -> dict[str, Any]:
+    """What `run` does in a folder that is its own; a signal's name in `requests` ends it with the epoch."""
     input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
     mesh = make_mesh(min(config.batch_size or num_train, num_train))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -49,7 +92,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
         jax.device_put(part, everywhere) for part in (dataset.train, dataset.valid, dataset.test)
     )
 
-    functions = make_train(config, input_shape, len(dataset.classes), num_train, mesh)
+    functions = make_train(config, input_shape, objective, num_train, mesh)
     train_epoch = jax.jit(functions.train_epoch, donate_argnums=0)
     evaluate = jax.jit(functions.evaluate)
     numbers = hyperparams(config)
@@ -57,65 +100,92 @@ def run(config: Config, workdir: Path, *, resume: bool = False, started: float |
 
     unit = "images" if len(input_shape) == 3 else "examples"
     metrics_file = workdir / "metrics.jsonl"
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state = (checkpoints.restore_latest(like=state) if resume else None) or state
-        first = int(state.epoch)
-        keep_lines(metrics_file, first)
-        with metrics_file.open("a") as lines, progress(config.epochs, first, num_train, unit) as show:
-            for epoch in range(first, config.epochs):
-                state, steps = train_epoch(state, numbers, train)
-                scores = evaluate(state, numbers, valid)
-                steps, scores = jax.device_get((steps, scores))
-                # The valid loss too: the last step's update may be the one that broke the parameters.
-                check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
-                row = {
-                    "epoch": epoch + 1,
-                    "train_loss": number(steps["loss"].mean()),
-                    "train_accuracy": number(steps["accuracy"].mean()),
-                    "valid_loss": number(scores["loss"]),
-                    "valid_accuracy": number(scores["accuracy"]),
-                    "seconds": round(time.perf_counter() - started, 3),
-                }
-                lines.write(json.dumps(row) + "\n")
-                lines.flush()
-                checkpoints.save(epoch + 1, state, row, force=epoch + 1 == config.epochs)
-                show(row)
-        scores = jax.device_get(evaluate(state, numbers, test))
+    state = (checkpoints.restore_latest(like=state) if resume else None) or state
+    first = int(state.epoch)
+    started -= keep_lines(metrics_file, first)
+    with (
+        metrics_file.open("a") as lines,
+        events(workdir, first) as log,
+        progress(config.epochs, first, num_train, unit, objective.headline) as show,
+    ):
+        for epoch in range(first, config.epochs):
+            state, steps = train_epoch(state, numbers, train)
+            scores = evaluate(state, numbers, valid)
+            steps, scores = jax.device_get((steps, scores))
+            # The valid loss too: the last step's update may be the one that broke the parameters.
+            check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
+            scores = all_scores(objective, scores, dataset.valid)
+            grad_norm = number(steps.pop("grad_norm").mean())
+            row = {
+                "epoch": epoch + 1,
+                **{f"train_{name}": number(values.mean()) for name, values in steps.items()},
+                "grad_norm": grad_norm,
+                **{f"valid_{name}": value for name, value in scores.items()},
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+            lines.write(json.dumps(row) + "\n")
+            lines.flush()
+            log(row)
+            last = epoch + 1 == config.epochs
+            checkpoints.save(epoch + 1, state, row, force=last or bool(requests))
+            show(row)
+            if requests and not last:
+                raise Stopped(
+                    f"{requests[0]} came, and epoch {epoch + 1} of {config.epochs} is saved: "
+                    f"--resume --workdir {workdir} goes on"
+                )
+    scores = jax.device_get(evaluate(state, numbers, test))
 
     summary = {
-        "test": {"accuracy": number(scores["accuracy"]), "loss": number(scores["loss"])},
+        "test": all_scores(objective, scores, dataset.test),
         "wall_seconds": round(time.perf_counter() - started, 3),
         "config": asdict(config),
         "versions": {"python": platform.python_version()} | versions(),
         "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
     }
     write_json(workdir / "summary.json", summary)
+    draw(config, dataset, objective, workdir, scores["outputs"])
     return summary
 
 
-def claim(workdir: Path, config: Config, resume: bool) -> None:
-    """Make `workdir` this run's own, or raise ConfigError and touch nothing."""
-    settings = json.loads(json.dumps(asdict(config)))
-    if resume:
-        if not (workdir / "config.json").is_file():
-            raise ConfigError(
-                f"nothing to resume: {workdir} holds no config.json; leave out --resume to start there"
-            )
-        before = json.loads((workdir / "config.json").read_text())
-        changed = [name for name in settings if settings[name] != before.get(name)]
-        if changed:
-            name = changed[0]
-            raise ConfigError(
-                f"cannot resume {workdir} with {name} = {settings[name]}: it was started with "
-                f"{name} = {before.get(name)}; give the same config, or another --workdir"
-            )
+def draw(config: Config, dataset: Dataset, objective: Objective, workdir: Path, outputs: np.ndarray) -> None:
+    """Write predictions.npz and report.html; a run that is done stays so, whatever goes wrong here.
+
+    Raises:
+        TrainingError: One could not be written.
+    """
+    kind = "embedding" if isinstance(objective, EmbeddingObjective) else dataset.labels
+    inputs, labels = map(np.asarray, dataset.test)
+    try:
+        # Half a second of Matplotlib, which a run that fails need not pay.
+        from jaxce.report.page import write_report
+
+        save_predictions(workdir, kind, config.loss, inputs, labels, outputs, dataset.classes, dataset.unseen)
+        write_report(workdir)
+    except Exception as error:
+        raise TrainingError(
+            f"the run is done and {workdir / 'summary.json'} is whole, but report.html could not be written: "
+            f"{reason(error)}; --resume --workdir {workdir} writes it"
+        ) from error
+
+
+def all_scores(objective: Objective, scores: Mapping[str, np.ndarray], part: Examples) -> dict[str, float]:
+    """What was measured in the compiled step, and what needs all outputs of a part side by side."""
+    means = {name: number(value) for name, value in scores.items() if name != "outputs"}
+    return means | objective.score(scores["outputs"], np.asarray(part.labels))
+
+
+def check_model(config: Config, input_shape: tuple[int, ...]) -> None:
+    """Raise ConfigError where a convolutional network is given no images, or too small ones."""
+    if "cnn" not in config.model:
         return
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    stages = len(config.widths or DEFAULT_WIDTHS[config.model]) - 1
+    if len(input_shape) != 3 or min(input_shape[:2]) < 2**stages:
         raise ConfigError(
-            f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir"
+            f"model {config.model} with {stages} stages needs images [H, W, C] of {2**stages}x{2**stages} "
+            f"pixels or more, but an example of data {config.data} has shape {input_shape}: "
+            f"take --model mlp or linear"
         )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "config.json", settings)
 
 
 def make_mesh(batch_size: int) -> Mesh:
@@ -135,21 +205,9 @@ def check_finite(losses: np.ndarray, steps_before: int, workdir: Path) -> None:
         )
 
 
-def keep_lines(metrics_file: Path, epochs: int) -> None:
-    """Drop what was logged after the checkpoint that the run goes on from: it will be logged again."""
-    if metrics_file.exists():
-        rows = [line for line in metrics_file.read_text().splitlines() if json.loads(line)["epoch"] <= epochs]
-        metrics_file.write_text("".join(line + "\n" for line in rows))
-
-
 def number(value: np.ndarray) -> float:
     """A float32 with as many digits as it has: 0.997, where `float` alone would give 0.996999979019165."""
     return float(str(value))
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON."""
-    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -14,15 +14,21 @@ Show = Callable[[Mapping[str, float]], None]
 
 @contextmanager
 def progress(
-    epochs: int, done: int, examples_per_epoch: int, unit: str, console: Console | None = None
+    epochs: int,
+    done: int,
+    examples_per_epoch: int,
+    unit: str,
+    metric: str = "accuracy",
+    console: Console | None = None,
 ) -> Iterator[Show]:
-    """Yield a function that shows one epoch's row of metrics; the bar's accuracy is the valid part's.
+    """Yield a function that shows one epoch's row of metrics; the bar's metric is the valid part's.
 
     Args:
         epochs: Epochs of the whole run.
         done: Epochs that an earlier run did.
         examples_per_epoch: Examples trained on in an epoch, for the rate.
         unit: What to call them.
+        metric: Which metric to show beside the loss.
         console: Where to write; None for standard output.
     """
     console = console or Console(highlight=False)
@@ -42,18 +48,17 @@ def progress(
         nonlocal clock, shown
         now = time.perf_counter()
         rate = f"{examples_per_epoch / (now - clock):,.0f} {unit}/s"
-        loss, valid_loss, accuracy = row["train_loss"], row["valid_loss"], row["valid_accuracy"]
+        loss, valid_loss, value = row["train_loss"], row["valid_loss"], row[f"valid_{metric}"]
+        score = f"{metric} {value:.2%}" if metric == "accuracy" else f"{metric} {value:.4f}"
         clock = now
-        bar.update(
-            task, completed=row["epoch"], description=f"loss {loss:.4f}  accuracy {accuracy:.2%}  {rate}"
-        )
+        bar.update(task, completed=row["epoch"], description=f"loss {loss:.4f}  {score}  {rate}")
         if not console.is_terminal and (
             now - shown > SECONDS_BETWEEN_LINES or row["epoch"] in (done + 1, epochs)
         ):
             shown = now
             console.print(
                 f"epoch {row['epoch']}/{epochs}  loss {loss:.4f}  valid loss {valid_loss:.4f}  "
-                f"valid accuracy {accuracy:.2%}  {rate}",
+                f"valid {score}  {rate}",
                 soft_wrap=True,
             )
 

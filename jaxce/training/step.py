@@ -1,7 +1,7 @@
 """The pure part of training: `make_train` turns a config into `init`, `train_epoch` and `evaluate`."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,15 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from jaxce.config import Config
 from jaxce.data import Examples
 from jaxce.models import Model, Params
-from jaxce.training.objective import Objective
+from jaxce.training.objective import Hyperparams, Objective
 from jaxce.training.optimizers import make_optimizer, update_mean
 
-Hyperparams = Mapping[str, Float[Array, ""] | float]
 Metrics = dict[str, Array]
 
 
@@ -25,7 +24,7 @@ class State(NamedTuple):
     """Everything that the rest of a run depends on: whoever has it, goes on with the same bits.
 
     Attributes:
-        params: The network's parameters.
+        params: The network's parameters, and the objective's where it has any.
         opt_state: The optimizer's state, the step count of its schedule among it.
         mean_params: Running mean of the parameters; None without `ema_decay`.
         key: Where the order of every epoch comes from. It does not change.
@@ -44,8 +43,9 @@ class Train(NamedTuple):
 
     Attributes:
         init: (key, hyperparams) -> state.
-        train_epoch: (state, hyperparams, examples) -> state, and `loss` and `accuracy` of each step [steps].
-        evaluate: (state, hyperparams, examples) -> mean `loss` and `accuracy`, and the `outputs` [N, outputs].
+        train_epoch: (state, hyperparams, examples) -> state, and what the objective measures, `loss` and more,
+            and `grad_norm`, in each step [steps].
+        evaluate: (state, hyperparams, examples) -> the objective's measures, and the `outputs` [N, outputs].
     """
 
     init: Callable[[PRNGKeyArray, Hyperparams], State]
@@ -66,7 +66,7 @@ def epoch_order(
 
 
 def make_train(
-    config: Config, input_shape: tuple[int, ...], num_classes: int, num_train: int, mesh: Mesh | None = None
+    config: Config, input_shape: tuple[int, ...], objective: Objective, num_train: int, mesh: Mesh | None = None
 ) -> Train:
     """The run that `config` describes, as pure functions.
 
@@ -76,11 +76,10 @@ def make_train(
     Args:
         config: What to train, and how.
         input_shape: Shape of one example's inputs.
-        num_classes: Classes that labels count.
+        objective: What the outputs mean.
         num_train: Training examples, which with the batch size gives the steps of an epoch.
         mesh: Devices with an axis `batch` to divide every batch over; None leaves that to the caller.
     """
-    objective = Objective(config.loss, num_classes)
     model = Model(config.model, objective.num_outputs, config.widths)
     batch_size = min(config.batch_size or num_train, num_train)
     steps_per_epoch = num_train // batch_size
@@ -92,7 +91,7 @@ def make_train(
 
     def init(key: PRNGKeyArray, hyperparams: Hyperparams) -> State:
         params_key, order_key = jax.random.split(key)
-        params = model.init(params_key, input_shape)
+        params = model.init(params_key, input_shape) | objective.init(jax.random.fold_in(params_key, 1))
         opt_state = make_optimizer(config, hyperparams, steps_per_epoch).init(params)
         mean_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
         return place(State(params, opt_state, mean_params, order_key, jnp.zeros((), jnp.int32)))
@@ -100,21 +99,20 @@ def make_train(
     def train_epoch(state: State, hyperparams: Hyperparams, examples: Examples) -> tuple[State, Metrics]:
         tx = make_optimizer(config, hyperparams, steps_per_epoch)
 
-        def batch_loss(params: Params, batch: Examples) -> tuple[Array, Array]:
-            outputs = model.apply(params, batch.inputs)
-            accuracy = (objective.predict(outputs) == batch.labels).mean()
-            return objective.losses(outputs, batch.labels, hyperparams).mean(), accuracy
+        def batch_loss(params: Params, batch: Examples) -> tuple[Array, Metrics]:
+            measures = objective.measure(model.apply(params, batch.inputs), batch.labels, hyperparams, params)
+            return measures["loss"], measures
 
         def train_step(state: State, numbered: tuple[Array, Examples]) -> tuple[State, Metrics]:
             step, batch = numbered
-            (loss, accuracy), grads = jax.value_and_grad(batch_loss, has_aux=True)(state.params, batch)
+            (_, measures), grads = jax.value_and_grad(batch_loss, has_aux=True)(state.params, batch)
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             mean_params = state.mean_params
             if mean_params is not None:
                 mean_params = update_mean(mean_params, params, hyperparams["ema_decay"], step)
             state = state._replace(params=params, opt_state=opt_state, mean_params=mean_params)
-            return state, {"loss": loss, "accuracy": accuracy}
+            return state, {**measures, "grad_norm": optax.tree.norm(grads)}
 
         order = epoch_order(state.key, state.epoch, num_train, batch_size)
         # One gather for the whole epoch: inside the step it would be fused into, and repeated for, every use.
@@ -135,8 +133,7 @@ def make_train(
         batches = place(in_batches(examples.inputs), None, "batch")
         outputs = jax.lax.map(lambda inputs: model.apply(params, inputs), batches)
         outputs = outputs.reshape(steps * batch_size, -1)[:count]
-        loss = objective.losses(outputs, examples.labels, hyperparams).mean()
-        accuracy = (objective.predict(outputs) == examples.labels).mean()
-        return place({"loss": loss, "accuracy": accuracy, "outputs": outputs})
+        measures = objective.measure(outputs, examples.labels, hyperparams, params)
+        return place({**measures, "outputs": outputs})
 
     return Train(init, train_epoch, evaluate)
