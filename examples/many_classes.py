@@ -1,13 +1,15 @@
 """A million classes on one CPU: the softmax over the classes that a step samples, and the rest left alone.
 
-Features are made up: class c has a random direction, an example of it that direction and noise. What is to be
-learned is the kernel, 64 numbers for each of a million classes, from zero: the direction of each class that has
-examples. The test asks of new examples which of all million classes they are.
+Features are made up: class c has a random direction, an example of it is that direction and noise. What is to
+be learned is the kernel, 64 numbers for each of a million classes: the direction of each that has examples.
+The test asks of new examples which of all the million classes they are.
 
     python examples/many_classes.py                 partial_fc's sample, one device
     python examples/many_classes.py --devices 8     every class in every step, spread over 8 virtual devices
 
-It prints what a step takes in time and compiled memory, and the accuracy before and after.
+It prints what a step takes in time and compiled memory, and the accuracy before and after. On 2 cores with five
+times as much other work to do, a sampled step took 0.4 s and 52 MiB, and after 60 of them every one of 128 new
+examples was named; a step with all classes took about 19 s and 184 MiB a device, and 16 of them named 83 %.
 """
 
 import argparse

@@ -131,6 +131,7 @@ def test_neither_examples_nor_classes_have_to_divide_anything(chunk_size, num_cl
     found = jax.jit(jax.value_and_grad(fused, (0, 1, 2)))(x, w, b)
     expected = jax.value_and_grad(lambda x, w, b: plain(x, w, b, y), (0, 1, 2))(x, w, b)
     assert_near(found, expected)
+    assert_near(jax.jit(fused)(x, w, b), expected[0])  # the value alone is another program
     jax.clear_caches()
 
 

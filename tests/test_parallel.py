@@ -20,6 +20,7 @@ from jaxce import (
     partial_fc,
     sampled_softmax,
 )
+from jaxce.heads import chunks
 
 N, D, C = 24, 8, 512
 LABEL_LOSS = jaxce.softmax_cross_entropy_with_integer_labels
@@ -258,6 +259,18 @@ def test_a_loss_that_sorts_its_row_is_seen_to_gather_it(rng, mesh):
         return linear_loss(lambda z, y: jnp.sort(z, -1)[:, C // 2], x, w, y, chunk_size=5, parallel=parallel)
 
     assert longest_axis(jax.jit(middle).lower(x, w, y).compile()) >= C
+
+
+def test_a_kernel_too_large_for_one_block_of_columns_stays_spread(rng, mesh, monkeypatch):
+    monkeypatch.setattr(chunks, "BLOCK_BYTES", 4 * D * 100)
+    jax.clear_caches()
+    x, w, b, y = arrays(rng, mesh)
+
+    def head(x, w, b, y, parallel):
+        return linear_softmax_cross_entropy(x, w, y, bias=b, chunk_size=5, parallel=parallel)
+
+    assert_equal_and_no_full_row(head, (x, w, b), y, ClassParallel(mesh, "model", "data"))
+    jax.clear_caches()
 
 
 def test_there_may_be_as_many_examples_as_classes(rng, mesh):
