@@ -213,6 +213,10 @@ def test_the_error_of_nan_logits_is_nan():
     assert_array_equal(
         jaxce.classification_error(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
     )
+    assert_array_equal(jaxce.classification_error_grad(jnp.array([jnp.nan, 1.0]), jnp.array(1)), [jnp.nan] * 2)
+    assert_array_equal(
+        jaxce.classification_error_grad(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
+    )
 
 
 @pytest.mark.parametrize("name", ["brier_score", "classification_error"])
