@@ -390,6 +390,18 @@ def test_large_margin_softmax_with_unit_columns_is_sphereface_scaled_by_the_feat
     assert_allclose(jaxce.large_margin_softmax(x, w, y), sphere, rtol=1e-4, atol=1e-5)
 
 
+def test_large_margin_softmax_grows_with_the_length_of_the_features_and_its_gradient_does_not(rng):
+    x, w = rng.normal(size=(6, 5)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    y = np.arange(6) % 4
+    for length in (2.0**-10, 2.0**10):
+        of_scaled = (
+            jaxce.large_margin_softmax(length * x, w, y),
+            jaxce.large_margin_softmax_grad(length * x, w, y),
+        )
+        assert_allclose(of_scaled[0], length * jaxce.large_margin_softmax(x, w, y), rtol=1e-5)
+        assert_allclose(of_scaled[1], jaxce.large_margin_softmax_grad(x, w, y), rtol=1e-5)
+
+
 def test_a_batch_of_large_margins_is_its_examples(rng):
     x, w, y = (
         rng.normal(size=(6, 5)).astype(np.float32),

@@ -213,6 +213,10 @@ def test_the_error_of_nan_logits_is_nan():
     assert_array_equal(
         jaxce.classification_error(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
     )
+    assert_array_equal(jaxce.classification_error_grad(jnp.array([jnp.nan, 1.0]), jnp.array(1)), [jnp.nan] * 2)
+    assert_array_equal(
+        jaxce.classification_error_grad(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
+    )
 
 
 @pytest.mark.parametrize("name", ["brier_score", "classification_error"])
@@ -261,3 +265,5 @@ def test_components_are_floating_point_and_may_be_lists():
         with pytest.raises(ValueError, match="must be 0 or 1"):
             function(np.ones(3), np.array([0, 1, 0.5]))
     assert_array_equal(jaxce.classification_error([[1.0, -1.0]], [[1, 1]]), [[0, 1]])
+    with jax.enable_x64(True):
+        assert jaxce.classification_error(np.ones(3, np.float32), np.ones(3, int)).dtype == np.float32

@@ -315,6 +315,15 @@ def test_nothing_is_nan_between_the_extremes(name, options):
     assert np.isfinite(jax.grad(lambda z: value(z, y, **options).sum())(z)).all()
 
 
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_second_derivatives_are_finite_between_the_extremes_in_both_modes(name, options):
+    z = np.float32([-3e38, -1e4, -104, -89, -87.5, -17, -1e-30, 0, 1e-30, 17, 87.5, 89, 104, 1e4, 1e30, 3e38])
+    z, y = (x.reshape(-1, 4) for x in np.meshgrid(z, np.float32([0, 0.5, 1])))
+    slope = jax.grad(lambda z: both(name)[0](z, y, **options).sum())
+    assert np.isfinite(jax.grad(lambda z: slope(z).sum())(z)).all()
+    assert np.isfinite(jax.jvp(slope, (z,), (np.ones_like(z),))[1]).all()
+
+
 def test_a_nan_logit_is_not_hidden():
     for name in NAMES:
         for function in both(name):
