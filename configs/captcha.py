@@ -1,8 +1,13 @@
 """Captchas of four digits: a convolutional network and four softmaxes, one for each position.
 
-WIP
+Shows labels of several classes with a place for each: the losses of the places add up, which is minus the
+log-probability of the whole captcha. Inputs are centred and features group-normalized: without, the loss does
+not leave log 10. 32,000 captchas are drawn on first use, by every core, at 1.6 ms of one core each.
 
     python train.py captcha
+
+Test: 96.44 % of whole captchas, 99.03 % of digits (seed 0). 257 s of processor time, 691 s on 2 cores that
+four other people were using; drawing takes 51 s of processor time more, once.
 """
 
 from jaxce.config import Config

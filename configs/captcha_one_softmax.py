@@ -1,6 +1,13 @@
 """Captchas of four digits, by one softmax over all forty outputs: the wrong tool, to show why.
 
-WIP
+The positions compete for one unit of probability, so a digit that is certainly there gets one quarter. Its
+largest outputs are the right ones all the same; it is the probabilities that are worth nothing. docs/tasks.md
+has the numbers.
+
+    python train.py captcha_one_softmax
+
+Test: 96.62 % of whole captchas, 99.10 % of digits (seed 0), at a loss of 1.588, of which log 4 = 1.386 is the
+least that it can have. 246 s of processor time, 797 s on 2 cores that four other people were using.
 """
 
 from jaxce.config import Config

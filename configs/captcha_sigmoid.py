@@ -1,6 +1,12 @@
 """Captchas of four digits, by forty sigmoids: each digit at each position is a question of its own.
 
-WIP
+Shows the sigmoid loss where softmax fits too: that of ten answers for a position one is right, the network
+has to learn. Its loss is larger at first, 40 log 2 = 28 against 4 log 10 = 9.
+
+    python train.py captcha_sigmoid
+
+Test: 97.25 % of whole captchas, 99.23 % of digits (seed 0). 264 s of processor time; the 2 cores were so busy
+with other work that it took 1,727 s.
 """
 
 from jaxce.config import Config

@@ -123,6 +123,8 @@ class Config:
     """Margin by which the true class has to win, in the head's own unit: 0, or a factor of 1, is none."""
     scale: float | None = None
     """Factor of the cosines in a margin head: the length that all features are taken to have."""
+    margin_epochs: float = 0.0
+    """Epochs, fractions too, over which the margin comes in: large_margin_softmax learns nothing without."""
     embedding_width: int = 32
     """Length of the feature vectors that a head takes, and that examples of unseen classes are compared by."""
 
@@ -167,8 +169,9 @@ class Config:
             check(name, value, value is None or (math.isfinite(value) and fits(value)), expected)
         held_out = self.valid_fraction + self.test_fraction
         check("valid_fraction + test_fraction", held_out, held_out < 1, "below 1: the rest is for training")
-        fits_run = 0 <= self.warmup_epochs <= self.epochs
-        check("warmup_epochs", self.warmup_epochs, fits_run, f"from 0 to epochs = {self.epochs}")
+        for name in ("warmup_epochs", "margin_epochs"):
+            fits_run = 0 <= getattr(self, name) <= self.epochs
+            check(name, getattr(self, name), fits_run, f"from 0 to epochs = {self.epochs}")
         if self.widths is not None:
             check("widths", self.widths, all(width >= 1 for width in self.widths), "at least 1 each")
             fits_model, expected = WIDTHS_OF[self.model]
@@ -263,8 +266,8 @@ def check_head(config: Config) -> None:
     """Raise ConfigError when the margin head, or one of its options, does not fit."""
     options = {name: getattr(config, name) for name in HEAD_OPTIONS if getattr(config, name) is not None}
     if config.head is None:
-        if options:
-            raise ConfigError(f"{next(iter(options))} needs a head: one of {', '.join(MARGIN_HEADS)}")
+        for name in (*options, *["margin_epochs"][: config.margin_epochs > 0]):
+            raise ConfigError(f"{name} needs a head: one of {', '.join(MARGIN_HEADS)}")
         return
     choose("head", config.head, MARGIN_HEADS)
     if (takes := jaxce.LOSSES[config.loss].labels) != "integer":

@@ -269,6 +269,11 @@ def test_a_comparison_shows_what_differs_and_the_best_in_bold(tmp_path):
     assert "learning_rate 0.01 0.02 0.001" in text
     bold = {each.text for each in page.iter(f"{HTML}strong") if each.text[0].isdigit()}
     assert bold == {"75 %", "0.5 nats"}
+    other = make_run(tmp_path / "other", test={"accuracy": 0.9}, data="iris")
+    write_comparison([one, other], tmp_path / "page.html")
+    page = strictly_parsed(tmp_path / "page.html")
+    assert "Nothing compares: these runs differ in data, so in their test." in text_of(page)
+    assert not [each for each in page.iter(f"{HTML}strong") if each.text[0].isdigit()]
     smoothed = make_run(tmp_path / "smoothed", label_smoothing=0.1)
     write_comparison([one, smoothed], tmp_path / "page.html")
     page = strictly_parsed(tmp_path / "page.html")
@@ -348,16 +353,22 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
 @pytest.mark.parametrize("width", [390, 1100])
-def test_a_browser_renders_the_page_without_a_console_error_and_nothing_is_cut_off(width, kinds, tmp_path):
-    write_report(kinds["class"])
-    # The page in a frame as wide as a phone's screen, and a script beside it that says what it sees there.
+def test_a_browser_renders_the_pages_without_a_console_error_and_nothing_is_cut_off(width, kinds, tmp_path):
+    for folder in kinds.values():
+        write_report(folder)
+    write_comparison(list(kinds.values()), tmp_path / "comparison.html")
+    pages = [*(f"{kind}/report.html" for kind in kinds), "comparison.html"]
+    # Each page in a frame as wide as a phone's screen, and a script beside them that says what it sees there.
+    style = f"width:{width}px;height:900px"
+    frames = "".join(f'<iframe src="{page}" style="{style}"></iframe>' for page in pages)
     (tmp_path / "frame.html").write_text(
-        f'<!DOCTYPE html><html><body><iframe src="class/report.html" style="width:{width}px;height:900px">'
-        "</iframe><script>onload = () => { const page = document.querySelector('iframe').contentDocument;"
-        "const images = [...page.images];"
-        "document.body.innerHTML = JSON.stringify({wide: page.documentElement.scrollWidth,"
+        f"<!DOCTYPE html><html><body>{frames}<script>onload = () => {{"
+        "const seen = [...document.querySelectorAll('iframe')].map(frame => {"
+        "const page = frame.contentDocument; const images = [...page.images];"
+        "return {wide: page.documentElement.scrollWidth,"
         "images: images.length, broken: images.filter(i => !i.complete || !i.naturalWidth).length,"
-        "drawn: images.filter(i => i.getBoundingClientRect().width > 50).length}); }</script></body></html>"
+        "drawn: images.filter(i => i.getBoundingClientRect().width > 35).length}; });"
+        "document.body.textContent = JSON.stringify(seen); };</script></body></html>"
     )
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
     command += [
@@ -369,8 +380,10 @@ def test_a_browser_renders_the_page_without_a_console_error_and_nothing_is_cut_o
         [*command, "--dump-dom", (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=60
     )
     assert "CONSOLE" not in done.stderr
-    seen = json.loads(done.stdout[done.stdout.index("{") : done.stdout.index("}") + 1])
-    assert seen["images"] > 10
-    assert seen["broken"] == 0
-    assert seen["drawn"] == seen["images"]
-    assert seen["wide"] <= width
+    found = json.loads(done.stdout[done.stdout.index("[") : done.stdout.rindex("]") + 1])
+    assert len(found) == 6
+    for page, seen in zip(pages, found, strict=True):
+        assert seen["images"] >= 3, page
+        assert seen["broken"] == 0, page
+        assert seen["drawn"] == seen["images"], page
+        assert seen["wide"] <= width, page

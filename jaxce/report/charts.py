@@ -126,7 +126,8 @@ def label_ends(axes: Axes, lines: Mapping[str, Points], percent: bool = False, g
     ]
     placed = spread(np.array(heights), gap)
     for colour, height, (label, (_, values)) in zip(colours(len(lines)), placed, lines.items(), strict=True):
-        value = f"{values[-1]:.1%}".replace("%", " %") if percent else f"{values[-1]:.3g}"
+        value = f"{values[-1]:.3g}" if abs(values[-1]) < 1000 else f"{values[-1]:,.0f}"
+        value = f"{100 * values[-1]:.1f} %" if percent else value
         text = f"{label} {value}".strip()
         axes.text(1.015, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=8.5)
 
@@ -212,10 +213,7 @@ def roc_curves(found: Mapping[str, Points], worst: str) -> str:
         for name, (false, true) in found.items():
             bold = name == worst
             axes.plot(false, true, color=ORANGE if bold else BLUE, alpha=1 if bold else 0.4, zorder=2 + bold)
-        false, true = found[worst]
-        middle = int(np.argmin(np.abs(np.asarray(false) + np.asarray(true) - 1)))
-        place: Any = {"xytext": (8, -10), "textcoords": "offset points"}
-        axes.annotate(f"worst: {worst}", (false[middle], true[middle]), color=ORANGE, fontsize=8.5, **place)
+        axes.text(1, 0.02, f"worst: {worst}", color=ORANGE, ha="right", fontsize=8.5)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set(xlabel="found where it is not", ylabel="found where it is")
         axes.xaxis.set_major_formatter(PERCENT)
@@ -252,12 +250,15 @@ def cosines(one: Float[np.ndarray, "pairs"], two: Float[np.ndarray, "other"], th
     middle = (edges[:-1] + edges[1:]) / 2
 
     def draw(axes: Axes) -> None:
-        for values, colour, name in ((two, ORANGE, "two classes"), (one, BLUE, "one class")):
+        for values, colour, name, side in (
+            (two, ORANGE, "two classes", "right"),
+            (one, BLUE, "one class", "left"),
+        ):
             share = np.histogram(values, edges)[0] / len(values)
             axes.fill_between(middle, share, step="mid", color=colour, alpha=0.35, linewidth=0)
             axes.step(middle, share, where="mid", color=colour, linewidth=1.2)
             peak = share.argmax()
-            above: Any = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
+            above: Any = {"xytext": (0, 5), "textcoords": "offset points", "ha": side}
             axes.annotate(name, (middle[peak], share[peak]), color=colour, fontsize=8.5, **above)
         axes.axvline(threshold, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
         axes.margins(y=0.12)

@@ -23,7 +23,8 @@ def figures(found: Predictions) -> list[Figure]:
     curve = verification_curve(pairs.cosines, pairs.same)
     error = f"{100 * curve.equal_error_rate:.3g} %"
     one, two = pairs.cosines[pairs.same], pairs.cosines[~pairs.same]
-    count = f"{len(one):,} pairs of one class and {len(two):,} of two: {', '.join(found.classes)}"
+    names = ", ".join(found.classes[label] for label in np.unique(found.labels))
+    count = f"{len(one):,} pairs of one class and {len(two):,} of two, of the classes {names}"
     return [
         Figure(
             f"Verification: area {curve.area:.3f}",

@@ -52,7 +52,9 @@ def page_of(run: Run) -> dict[str, Any]:
     return {
         "title": f"{run.name} · jaxce",
         "run": run,
-        "subtitle": f"{config['data']}, {config.get('model')}, {config['loss']}",
+        "subtitle": ", ".join(
+            str(config[name]) for name in ("data", "model", "head", "loss") if config.get(name)
+        ),
         "headline": headline(run),
         "curves": learning_curves(run),
         "figures": test_figures(found) if found else [],
@@ -83,12 +85,12 @@ def headline(run: Run) -> list[tuple[str, str]]:
     if run.summary is None:
         last = run.rows[-1] if run.rows else {}
         return [
-            (name.replace("_", " "), in_unit(name, value, run.config["loss"]))
+            (in_words(name), in_unit(name, value, run.config["loss"]))
             for name, value in last.items()
             if name.startswith("valid_")
         ]
     numbers = [
-        (f"test {name.replace('_', ' ')}", in_unit(name, value, run.config["loss"]))
+        (f"test {in_words(name)}", in_unit(name, value, run.config["loss"]))
         for name, value in run.summary["test"].items()
         if isinstance(value, int | float)
     ]
@@ -98,6 +100,26 @@ def headline(run: Run) -> list[tuple[str, str]]:
         if found.has_probs:
             numbers.append(("calibration error", f"{expected_calibration_error(*sureness(found)):.3f}"))
     return [*numbers, ("epochs", f"{len(run.rows)}"), ("wall time", seconds(run.summary["wall_seconds"]))]
+
+
+def in_words(metric: str) -> str:
+    """A metric's name as one says it.
+
+    >>> in_words("verification_auc"), in_words("valid_mAP"), in_words("r2")
+    ('verification AUC', 'valid mAP', 'R²')
+    """
+    said = {"auc": "AUC", "roc": "ROC", "f1": "F1", "r2": "R²", "rmse": "RMSE"}
+    return " ".join(said.get(word, word) for word in metric.split("_"))
+
+
+def as_title(words: str) -> str:
+    """With a capital, unless the first word has its own.
+
+    >>> as_title("verification AUC"), as_title("mAP")
+    ('Verification AUC', 'mAP')
+    """
+    first, _, _ = words.partition(" ")
+    return words[0].upper() + words[1:] if first.islower() else words
 
 
 def in_unit(metric: str, value: float | None, loss: str) -> str:
@@ -112,6 +134,11 @@ def in_unit(metric: str, value: float | None, loss: str) -> str:
 def is_fraction(metric: str) -> bool:
     """Whether a metric is a share of the examples, read best as percent."""
     return metric.endswith(("accuracy", "exact_match", "error_rate"))
+
+
+def whole_of(metric: str) -> str:
+    """What such a metric is a share of."""
+    return "of pairs" if metric.endswith("equal_error_rate") else "of examples"
 
 
 def lower_is_better(metric: str) -> bool:
@@ -160,14 +187,14 @@ def curve_of(run: Run, metric: str) -> Figure:
     """The chart of one metric of train and valid."""
     lines = {part: run.series(f"{part}_{metric}") for part in ("train", "valid")}
     lines = {part: points for part, points in lines.items() if points[0]}
-    words = metric.replace("_", " ")
-    title = words[0].upper() + words[1:]
+    words = in_words(metric)
+    title = as_title(words)
     epochs, values = lines.get("valid") or next(iter(lines.values()))
     percent, is_loss = is_fraction(metric), metric.endswith("loss")
     best = epochs[int((np.argmin if lower_is_better(metric) else np.argmax)(values))]
     every = [value for _, points in lines.values() for value in points]
     log = is_loss and min(every) > 0 and max(every) > 30 * min(every)
-    unit = unit_of(run.config["loss"]) if is_loss else "of examples" if percent else words
+    unit = unit_of(run.config["loss"]) if is_loss else whole_of(metric) if percent else words
     mark = best if "valid" in lines and len(epochs) > 1 else None
     limits = None if log else charts.without_the_start(list(lines.values()))
     src = charts.curves(lines, unit, log=log, percent=percent, mark=mark, limits=limits)

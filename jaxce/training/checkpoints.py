@@ -8,8 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,9 +21,23 @@ import orbax.checkpoint as ocp
 from jaxce.errors import Stopped, TrainingError
 from jaxce.training.step import State
 
-# What goes wrong in Orbax's threads reaches `save` or `__exit__` too, and there becomes one line.
+# What goes wrong in Orbax's threads reaches `save`, `restore_latest` or `__exit__` too, and there becomes one
+# line: neither the loggers need tell it, nor the reads and writes that find the event loop closed after the
+# first of them failed, at some later moment and each with a traceback.
 for name in ("absl", "asyncio"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
+tell_unraisable = sys.unraisablehook
+
+
+def tell_what_is_not_of_orbax(unraisable: Any) -> None:
+    """What Python does with an exception that nobody can catch, but for those of Orbax's closed event loop."""
+    code = getattr(unraisable.object, "cr_code", None)
+    of_orbax = code is not None and "orbax" in code.co_filename
+    if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
+        tell_unraisable(unraisable)
+
+
+sys.unraisablehook = tell_what_is_not_of_orbax
 
 
 class Checkpoints:
@@ -89,8 +102,7 @@ class Checkpoints:
         for epoch in sorted((int(p.name) for p in self._folder.iterdir() if p.name.isdigit()), reverse=True):
             try:
                 if state is None:
-                    with quiet_threads():
-                        state = self._restore(epoch, like)
+                    state = self._restore(epoch, like)
                 else:  # not needed now, but what cannot be read would stop Orbax from finding the best
                     self._loss(epoch)
             except Exception as error:
@@ -149,27 +161,6 @@ class Checkpoints:
                     raise self._unwritten(unwritten) from unwritten
 
 
-@contextmanager
-def quiet_threads() -> Iterator[None]:
-    """Once the body has failed, drop what Orbax's other reads print as they find their event loop closed.
-
-    They may do so much later, so that from then on it is dropped for good; all else is told as before.
-    """
-    try:
-        yield
-    except Exception:
-        before = sys.unraisablehook
-
-        def hook(unraisable: Any) -> None:
-            code = getattr(unraisable.object, "cr_code", None)
-            of_orbax = code is not None and "orbax" in code.co_filename
-            if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
-                before(unraisable)
-
-        sys.unraisablehook = hook
-        raise
-
-
 def valid_loss(metrics: Mapping[str, Any]) -> float:
     """What the best checkpoint has least of."""
     return float(metrics["valid_loss"])
@@ -192,6 +183,8 @@ def checksum(state: Any) -> str:
 
 def reason(error: Exception) -> str:
     """Why something could not be read or written, in a few words."""
+    if isinstance(error, json.JSONDecodeError) or "DATA_LOSS" in str(error):
+        return "a file in it is cut short or changed"
     if number := re.search(r"os_error_code='(\d+)'", str(error)):  # of TensorStore, in a message of many lines
         return os.strerror(int(number[1]))
     if isinstance(error, OSError) and error.strerror:

@@ -17,6 +17,9 @@ from jaxce.errors import ConfigError
 
 Hyperparams = Mapping[str, Float[Array, ""] | float]
 
+# Beside the hyperparams, while `margin_epochs` last: which part of a head's margin counts already, from 0 to 1.
+MARGIN_SHARE = "margin_share"
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -254,10 +257,13 @@ class EmbeddingObjective(Objective):
         options = {name: hyperparams[name] for name in head.options if name in hyperparams}
         if self.degree is not None:
             options["margin"] = self.degree
-        if head.inputs == "features":
-            return head.value(features, kernel, labels, **options)
         rows = jaxce.normalized_cosines(features, kernel) if head.inputs == "cosines" else features @ kernel
-        return head.value(rows, labels, **options)
+        first = (features, kernel) if head.inputs == "features" else (rows,)
+        logits = head.value(*first, labels, **options)
+        if MARGIN_SHARE not in hyperparams:
+            return logits
+        plain = rows * options.get("scale", head.options.get("scale", 1.0))
+        return plain + hyperparams[MARGIN_SHARE] * (logits - plain)
 
     def score(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Verification on pairs of examples of unseen classes."""

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from jaxce.config import Config
 from jaxce.data import Examples
 from jaxce.models import Model, Params
-from jaxce.training.objective import Hyperparams, Objective
+from jaxce.training.objective import MARGIN_SHARE, Hyperparams, Objective
 from jaxce.training.optimizers import make_optimizer, update_mean
 
 Metrics = dict[str, Array]
@@ -99,13 +99,16 @@ def make_train(
     def train_epoch(state: State, hyperparams: Hyperparams, examples: Examples) -> tuple[State, Metrics]:
         tx = make_optimizer(config, hyperparams, steps_per_epoch)
 
-        def batch_loss(params: Params, batch: Examples) -> tuple[Array, Metrics]:
-            measures = objective.measure(model.apply(params, batch.inputs), batch.labels, hyperparams, params)
+        def batch_loss(params: Params, batch: Examples, step: Array) -> tuple[Array, Metrics]:
+            numbers = dict(hyperparams)
+            if config.margin_epochs:
+                numbers[MARGIN_SHARE] = jnp.minimum(step / (config.margin_epochs * steps_per_epoch), 1.0)
+            measures = objective.measure(model.apply(params, batch.inputs), batch.labels, numbers, params)
             return measures["loss"], measures
 
         def train_step(state: State, numbered: tuple[Array, Examples]) -> tuple[State, Metrics]:
             step, batch = numbered
-            (_, measures), grads = jax.value_and_grad(batch_loss, has_aux=True)(state.params, batch)
+            (_, measures), grads = jax.value_and_grad(batch_loss, has_aux=True)(state.params, batch, step)
             updates, opt_state = tx.update(grads, state.opt_state, state.params)
             params = optax.apply_updates(state.params, updates)
             mean_params = state.mean_params
