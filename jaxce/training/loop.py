@@ -72,6 +72,8 @@ def run(
         dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
         objective = make_objective(config, dataset)
         check_model(config, dataset.train.inputs.shape[1:])
+        num_train = len(dataset.train.labels)
+        mesh = make_mesh(min(config.batch_size or num_train, num_train))
     require_same("config", config)
     require_same("data set", dataset.train, dataset.valid, dataset.test)
     with ExitStack() as stack:
@@ -80,13 +82,14 @@ def run(
                 stack.enter_context(claim(workdir, config, resume))
         requests = stack.enter_context(stop_requests())
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep, checkpoint_seconds))
-        return train_and_test(config, dataset, objective, workdir, checkpoints, requests, resume, started)
+        return train_and_test(config, dataset, objective, mesh, workdir, checkpoints, requests, resume, started)
 
 
 def train_and_test(
     config: Config,
     dataset: Dataset,
     objective: Objective,
+    mesh: Mesh,
     workdir: Path,
     checkpoints: Checkpoints,
     requests: list[str],
@@ -95,7 +98,6 @@ def train_and_test(
 ) -> dict[str, Any]:
     """What `run` does in a folder that is its own; a signal's name in `requests` ends it with the epoch."""
     input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
-    mesh = make_mesh(min(config.batch_size or num_train, num_train))
     everywhere = NamedSharding(mesh, PartitionSpec())
     train, valid, test = (
         jax.device_put(part, everywhere) for part in (dataset.train, dataset.valid, dataset.test)
