@@ -7,7 +7,7 @@ on first use; no digit on a canvas of the test is on one that is trained on.
 
 Test mAP, mean of two seeds and how far they lie apart: sigmoid .9317 (.0080), asymmetric .9251 (.0247), focal
 .9137 (.0147); whoever guesses without looking has .23. Sets with all ten answers right: 58.8, 48.1 and
-54.4 %. 20 s of processor time, 2 to 3 minutes on 2 cores that four other people were using.
+54.4 %. 13 to 26 s of processor time, 2 to 3 minutes on 2 cores that four other people were using.
 """
 
 from jaxce.config import Config

@@ -21,6 +21,7 @@ import tyro
 
 from jaxce.config import Config, check, describe_configs, did_you_mean, in_words, load_config
 from jaxce.errors import ConfigError, Stopped, TrainingError
+from jaxce.training.processes import is_first, join, together
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -83,11 +84,23 @@ class TrainFlags:
     """How long after one checkpoint to write the next, at the end of an epoch: what a kill can cost."""
     keep: int = 2
     """How many of the last checkpoints to keep beside the best, by valid loss."""
+    coordinator: str | None = None
+    """For one run in several processes, each started with the same flags: HOST:PORT of process 0, any free port
+    of it; or `auto` where JAX finds the processes out, under SLURM, Open MPI, Kubernetes and on Cloud TPUs."""
+    num_processes: int | None = None
+    """How many processes there are; needed with HOST:PORT where JAX cannot find it out."""
+    process_id: int | None = None
+    """Which of them this is, from 0; likewise. Process 0 alone writes, and needs the workdir."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check("checkpoint_seconds", self.checkpoint_seconds, self.checkpoint_seconds >= 0, "at least 0")
         check("keep", self.keep, self.keep >= 1, "at least 1")
+        if self.num_processes is not None:
+            check("num_processes", self.num_processes, self.num_processes >= 1, "at least 1")
+        for name in ("num_processes", "process_id"):
+            if self.coordinator is None and getattr(self, name) is not None:
+                raise ConfigError(f"{name} needs a coordinator: the HOST:PORT of process 0")
 
 
 def train(args: list[str], prog: str) -> int:
@@ -97,15 +110,16 @@ def train(args: list[str], prog: str) -> int:
     name = args.pop(0) if args and not args[0].startswith("-") else None
     config = load_config(name or "digits")
     flags = parse(TrainFlags(config=config), args, prog)
-    if flags.resume:
-        if flags.workdir is None:
-            raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
-        if name is None:
+    if flags.resume and flags.workdir is None:
+        raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
+    join(flags.coordinator, flags.num_processes, flags.process_id)
+    with together():
+        if flags.resume and flags.workdir and name is None:
             flags = parse(TrainFlags(config=stored_config(flags.workdir)), args, prog)
+        workdir = flags.workdir or (new_workdir(Path(name or "digits").stem) if is_first() else Path("runs"))
     from jaxce.training.loop import run  # seconds of imports that --help and mistakes need not wait for
 
     cache_compilations()
-    workdir = flags.workdir or new_workdir(Path(name or "digits").stem)
     try:
         summary = run(
             flags.config,
@@ -116,11 +130,12 @@ def train(args: list[str], prog: str) -> int:
             checkpoint_seconds=flags.checkpoint_seconds,
         )
     finally:
-        if not flags.workdir:
+        if not flags.workdir and is_first():
             with contextlib.suppress(OSError):  # as it must be, unless the run failed before it wrote anything
                 workdir.rmdir()
     results = ", ".join(f"{metric} {value:.4f}" for metric, value in summary["test"].items())
-    print(f"test {results}; {summary['wall_seconds']:.1f} s; results in {workdir}")
+    if is_first():
+        print(f"test {results}; {summary['wall_seconds']:.1f} s; results in {workdir}")
     return DONE
 
 

@@ -1,43 +1,169 @@
-"""Two processes of one head, on loopback, against one."""
+"""Two processes on loopback, against one: of one head, and of the front door."""
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import jax
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
-WORKER = Path(__file__).with_name("head_process.py")
+from jaxce.config import Config, hyperparams
+from jaxce.errors import ConfigError
+from jaxce.training.checkpoints import Checkpoints, as_numpy
+from jaxce.training.objective import Objective
+from jaxce.training.processes import join
+from jaxce.training.step import make_train
+
+ROOT = Path(__file__).parents[1]
+HEAD = [str(ROOT / "tests" / "head_process.py")]
+RUN = [str(ROOT / "train.py"), "iris", "--model=mlp", "--widths", "4", "--batch-size=32", "--ema-decay=0.9"]
 
 
-def start(process, count, port):
-    environment = os.environ | {"PYTHONPATH": str(WORKER.parents[1]), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, str(WORKER), str(process), str(count), str(port)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(*command):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    environment["XLA_FLAGS"] = ""  # one device each
+    arguments = [sys.executable, *map(str, command)]
+    return subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
-def results(count):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    processes = [start(i, count, port) for i in range(count)]
+def ends(*processes):
+    """Exit status, output without what gloo has to say, and errors of each."""
     try:
-        said = [process.communicate(timeout=120) for process in processes]
+        said = [process.communicate(timeout=240) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    for process, (_, errors) in zip(processes, said, strict=True):
-        assert process.returncode == 0, errors[-2000:]
-    return json.loads(said[0][0].splitlines()[-1])  # after what gloo has to say
+    lines = [[line for line in out.splitlines() if not line.startswith("[Gloo]")] for out, _ in said]
+    return [(p.returncode, out, err) for p, out, (_, err) in zip(processes, lines, said, strict=True)]
 
 
-def test_two_processes_train_as_one():
-    one, two = results(1), results(2)
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def two_of_run(*flags, second=()):
+    """Both processes of one run; `second` changes flags of the second."""
+    address = f"--coordinator=127.0.0.1:{free_port()}"
+    both = (*RUN, *flags, address, "--num-processes=2")
+    return [start(*both, "--process-id=0"), start(*both, *second, "--process-id=1")]
+
+
+def epochs(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def last_state(workdir):
+    config = Config(**json.loads((workdir / "config.json").read_text()))
+    functions = make_train(config, (4,), Objective(config.loss, num_classes=3), num_train=105)
+    like = functions.init(jax.random.key(0), hyperparams(config))
+    return as_numpy(Checkpoints(workdir / "checkpoints").restore_latest(like))
+
+
+def names(workdir):
+    return sorted(path.name.partition(".tfevents")[0] for path in workdir.iterdir())
+
+
+def assert_same_run(workdir, expected):
+    """To rounding, which the sums of two devices have in another order."""
+    for row, other in zip(epochs(workdir), epochs(expected), strict=True):
+        for name in set(other) - {"seconds"}:
+            assert_allclose(row[name], other[name], rtol=1e-5, err_msg=name)
+    jax.tree.map(
+        lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-6), *map(last_state, (workdir, expected))
+    )
+    test, other = (json.loads((path / "summary.json").read_text())["test"] for path in (workdir, expected))
+    assert test == pytest.approx(other, rel=1e-5)
+    assert names(workdir) == names(expected)
+    assert not list(workdir.rglob("*tmp*"))
+
+
+def test_two_processes_train_a_head_as_one():
+    port = free_port()
+    results = []
+    for count in (1, 2):
+        done = ends(*(start(*HEAD, i, count, port) for i in range(count)))
+        assert [status for status, _, _ in done] == [0] * count, done
+        results.append(json.loads(done[0][1][-1]))
+    one, two = results
     assert (one["processes"], two["processes"], two["devices"]) == (1, 2, 4)
     one, two = np.array(one["losses"]), np.array(two["losses"])
     assert one[-1, 0] < 0.9 * one[0, 0]
     assert_allclose(two[:, 0], one[:, 0], rtol=1e-6)
     assert_allclose(two[:, 1], one[:, 1], rtol=0.02)  # other draws of the same estimate
+
+
+def test_two_processes_are_one_run_whose_files_the_first_writes(tmp_path):
+    alone, pair = tmp_path / "alone", tmp_path / "pair"
+    first, second = ends(*two_of_run("--epochs=4", f"--workdir={pair}"))
+    assert (first[0], first[2], second) == (0, "", (0, [], "")), (first, second)
+    assert first[1][0].startswith("epoch 1/4  loss ")
+    assert first[1][-1].endswith(f"results in {pair}")
+    assert json.loads((pair / "summary.json").read_text())["device"]["count"] == 2
+    ((status, _, errors),) = ends(start(*RUN, "--epochs=4", f"--workdir={alone}"))
+    assert (status, errors) == (0, "")
+    assert_same_run(pair, alone)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_and_they_go_on_from_what_is_saved(tmp_path):
+    alone, pair = tmp_path / "alone", tmp_path / "pair"
+    flags = ("--epochs=150", f"--workdir={pair}")
+    processes = two_of_run(*flags)
+    while not (pair / "checkpoints" / "1").exists() and processes[0].poll() is None:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    for status, _, errors in ends(*processes):
+        assert status == 1
+        assert errors.startswith("stopped: SIGTERM came, and epoch ")
+        assert errors.count("\n") == 1
+    assert 1 <= len(epochs(pair)) < 150
+    for status, _, errors in ends(*two_of_run(*flags, "--resume")):
+        assert (status, errors) == (0, "")
+    ((status, _, errors),) = ends(start(*RUN, "--epochs=150", f"--workdir={alone}"))
+    assert (status, errors) == (0, "")
+    for row, other in zip(epochs(pair), epochs(alone), strict=True):
+        assert_allclose(row["train_loss"], other["train_loss"], rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "second", "statuses", "said"),
+    [
+        ((), (), (2, 1), ("is not empty: add --resume", "process 0 could not go on, and says why")),
+        (("--resume",), (), (2, 1), ("nothing to resume", "process 0 could not go on, and says why")),
+        (("--batch-size=15",), (), (2, 2), ("a batch of 15 examples cannot be divided evenly",) * 2),
+        ((), ("--seed=1",), (2, 2), ("process 1 has another config than process 0: give all the same",) * 2),
+        ((), ("--data=nowhere.npz",), (1, 2), ("process 1 could not go on, and says why", "nowhere.npz")),
+    ],
+    ids=["taken", "no run", "odd batch", "other config", "no data"],
+)  # fmt: skip
+def test_a_mistake_ends_both_processes_at_once(flags, second, statuses, said, tmp_path):
+    (tmp_path / "other").touch()
+    done = ends(*two_of_run("--epochs=1", f"--workdir={tmp_path}", *flags, second=second))
+    for (status, output, errors), expected, line in zip(done, statuses, said, strict=True):
+        assert (status, output) == (expected, [])
+        assert errors.startswith("error: ")
+        assert line in errors
+        assert errors.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_processes_that_nothing_says_how_to_find_are_a_mistake():
+    with pytest.raises(ConfigError, match=r"cannot join the other processes .*: give --coordinator HOST:PORT"):
+        join("auto", None, None)
+
+
+def test_without_a_coordinator_nothing_is_joined():
+    join(None, None, None)
+    assert not jax.distributed.is_initialized()

@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxce.errors import Stopped, TrainingError
+from jaxce.training.processes import from_first, is_first, largest, together
 from jaxce.training.step import State
 
 # What goes wrong in Orbax's threads reaches `save`, `restore_latest` or `__exit__` too, and there becomes one
@@ -40,10 +41,15 @@ def tell_what_is_not_of_orbax(unraisable: Any) -> None:
 sys.unraisablehook = tell_what_is_not_of_orbax
 
 
+# Every process has the whole state, so that the first need not wait for others as it writes or reads.
+ALONE = ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="jaxce")
+
+
 class Checkpoints:
     """The states of one run in one folder, by epoch: the last few, and the one with the lowest valid loss.
 
-    A context manager: leaving it waits until what was handed to `save` lies on disk.
+    A context manager: leaving it waits until what was handed to `save` lies on disk. Of several processes, the
+    first alone writes and reads.
     """
 
     def __init__(self, folder: Path, keep: int = 2, seconds_between: float = 5.0) -> None:
@@ -64,22 +70,25 @@ class Checkpoints:
             preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy([last, best]),
             best_fn=valid_loss,  # else Orbax writes no metrics, and a resumed run would not know its best
             cleanup_tmp_directories=True,
+            multiprocessing_options=ALONE,
+            create=False,  # the folder, by Orbax: not with these options
         )
         self._manager: ocp.CheckpointManager | None = None
 
     def save(self, epoch: int, state: State, metrics: Mapping[str, float], *, force: bool = False) -> None:
-        """Copy the state and write it in the background, if it is time to, or if forced.
+        """Copy the state and write it in the background, if it is time to, or if forced; for the first process.
 
         Raises:
             TrainingError: This state, or the one before, could not be written.
         """
         try:
             if self._manager is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
                 self._manager = ocp.CheckpointManager(self._folder, options=self._options)
             if force or self._manager.should_save(epoch):
                 self._manager.save(
                     epoch,
-                    args=ocp.args.StandardSave(state),
+                    args=ocp.args.StandardSave(as_numpy(state)),
                     metrics=dict(metrics),
                     custom_metadata={"sha256": checksum(state)},
                     force=True,
@@ -90,11 +99,22 @@ class Checkpoints:
     def restore_latest(self, like: State) -> State | None:
         """The newest state that is whole, on the devices and with the structure of `like`; None for no state.
 
-        Newer ones that are damaged are named on standard error, and renamed to <epoch>.damaged.
+        Newer ones that are damaged are named on standard error, and renamed to <epoch>.damaged. Processes that
+        share a run must all call this.
 
         Raises:
             TrainingError: All are damaged; none is renamed.
         """
+        arrays = as_numpy(like)
+        with together():
+            found = self._newest(arrays) if is_first() else None
+        if not largest(found is not None):
+            return None
+        restored: State = jax.tree.map(on_devices, from_first(found or arrays), like)
+        return restored
+
+    def _newest(self, like: State) -> State | None:
+        """What `restore_latest` does, in NumPy arrays."""
         if not self._folder.is_dir():
             return None
         damaged: dict[int, str] = {}
@@ -123,9 +143,8 @@ class Checkpoints:
         self._loss(epoch)
         path = self._folder / str(epoch)
         written = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]["sha256"]
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        with ocp.StandardCheckpointer() as reader:
-            state: State = reader.restore(path / "default", abstract)
+        with ocp.StandardCheckpointer(multiprocessing_options=ALONE) as reader:
+            state: State = reader.restore(path / "default", like)
         # Orbax reads flipped bits in an array as other numbers.
         if checksum(state) != written:
             raise ValueError("its numbers are not those that were written")
@@ -173,12 +192,29 @@ def checksum(state: Any) -> str:
     True
     """
     digest = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(state):
-        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+    for path, array in jax.tree.leaves_with_path(as_numpy(state)):
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def as_numpy(state: Any) -> Any:
+    """A tree with NumPy arrays in it, and of keys their numbers."""
+    return jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf), state)
+
+
+def on_devices(array: np.ndarray, like: jax.Array) -> jax.Array:
+    """Where `like` is, and a key if `like` is one."""
+    if is_key(like):
+        return jax.random.wrap_key_data(
+            jax.device_put(array, jax.random.key_data(like).sharding), impl=jax.random.key_impl(like)
+        )
+    return jax.device_put(array, like.sharding)
+
+
+def is_key(array: jax.Array | np.ndarray) -> bool:
+    """Whether an array is of random keys."""
+    return bool(jnp.issubdtype(array.dtype, jax.dtypes.prng_key))
 
 
 def reason(error: Exception) -> str:

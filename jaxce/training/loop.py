@@ -4,10 +4,11 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -21,9 +22,10 @@ from jaxce.report.predictions import save_predictions
 from jaxce.training.checkpoints import Checkpoints, reason
 from jaxce.training.events import events
 from jaxce.training.objective import EmbeddingObjective, Objective, make_objective
-from jaxce.training.progress import progress
-from jaxce.training.signals import stop_requests
-from jaxce.training.step import make_train
+from jaxce.training.processes import is_first, require_same, together
+from jaxce.training.progress import Show, progress
+from jaxce.training.signals import asked_to_stop, stop_requests
+from jaxce.training.step import State, make_train
 from jaxce.training.workdir import claim, keep_lines, write_json
 
 VERSIONS_OF = ("jaxce", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn", "numpy")
@@ -42,6 +44,9 @@ def run(
 
     That is config.json, metrics.jsonl, checkpoints/, TensorBoard events, predictions.npz, summary.json and
     report.html. SIGINT and SIGTERM end a run after the epoch that is under way.
+
+    Several processes that have joined one run (`jaxce.training.processes`) must all call this: each batch is
+    divided over the devices of all, every device has all data, and process 0 alone writes.
 
     Args:
         config: The run.
@@ -63,21 +68,28 @@ def run(
         Stopped: SIGINT or SIGTERM came, and the state is saved.
     """
     started = time.perf_counter() if started is None else started
-    dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
-    objective = make_objective(config, dataset)
-    check_model(config, dataset.train.inputs.shape[1:])
-    with (
-        claim(workdir, config, resume),
-        stop_requests() as requests,
-        Checkpoints(workdir / "checkpoints", keep, checkpoint_seconds) as checkpoints,
-    ):
-        return train_and_test(config, dataset, objective, workdir, checkpoints, requests, resume, started)
+    with together():
+        dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
+        objective = make_objective(config, dataset)
+        check_model(config, dataset.train.inputs.shape[1:])
+        num_train = len(dataset.train.labels)
+        mesh = make_mesh(min(config.batch_size or num_train, num_train))
+    require_same("config", config)
+    require_same("data set", dataset.train, dataset.valid, dataset.test)
+    with ExitStack() as stack:
+        with together():
+            if is_first():
+                stack.enter_context(claim(workdir, config, resume))
+        requests = stack.enter_context(stop_requests())
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep, checkpoint_seconds))
+        return train_and_test(config, dataset, objective, mesh, workdir, checkpoints, requests, resume, started)
 
 
 def train_and_test(
     config: Config,
     dataset: Dataset,
     objective: Objective,
+    mesh: Mesh,
     workdir: Path,
     checkpoints: Checkpoints,
     requests: list[str],
@@ -86,7 +98,6 @@ def train_and_test(
 ) -> dict[str, Any]:
     """What `run` does in a folder that is its own; a signal's name in `requests` ends it with the epoch."""
     input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
-    mesh = make_mesh(min(config.batch_size or num_train, num_train))
     everywhere = NamedSharding(mesh, PartitionSpec())
     train, valid, test = (
         jax.device_put(part, everywhere) for part in (dataset.train, dataset.valid, dataset.test)
@@ -98,16 +109,15 @@ def train_and_test(
     numbers = hyperparams(config)
     state = jax.jit(functions.init)(jax.random.key(config.seed), numbers)
 
-    unit = "images" if len(input_shape) == 3 else "examples"
-    metrics_file = workdir / "metrics.jsonl"
     state = (checkpoints.restore_latest(like=state) if resume else None) or state
     first = int(state.epoch)
-    started -= keep_lines(metrics_file, first)
-    with (
-        metrics_file.open("a") as lines,
-        events(workdir, first) as log,
-        progress(config.epochs, first, num_train, unit, objective.headline) as show,
-    ):
+    with ExitStack() as stack:
+        with together():
+            if is_first():
+                started -= keep_lines(workdir / "metrics.jsonl", first)
+                unit = "images" if len(input_shape) == 3 else "examples"
+                show = progress(config.epochs, first, num_train, unit, objective.headline)
+                record = stack.enter_context(records(workdir, first, checkpoints, show))
         for epoch in range(first, config.epochs):
             state, steps = train_epoch(state, numbers, train)
             scores = evaluate(state, numbers, valid)
@@ -123,15 +133,13 @@ def train_and_test(
                 **{f"valid_{name}": value for name, value in scores.items()},
                 "seconds": round(time.perf_counter() - started, 3),
             }
-            lines.write(json.dumps(row) + "\n")
-            lines.flush()
-            log(row)
-            last = epoch + 1 == config.epochs
-            checkpoints.save(epoch + 1, state, row, force=last or bool(requests))
-            show(row)
-            if requests and not last:
+            last, signal = epoch + 1 == config.epochs, asked_to_stop(requests)
+            with together():
+                if is_first():
+                    record(row, state, force=last or signal is not None)
+            if signal and not last:
                 raise Stopped(
-                    f"{requests[0]} came, and epoch {epoch + 1} of {config.epochs} is saved: "
+                    f"{signal} came, and epoch {epoch + 1} of {config.epochs} is saved: "
                     f"--resume --workdir {workdir} goes on"
                 )
     scores = jax.device_get(evaluate(state, numbers, test))
@@ -143,9 +151,35 @@ def train_and_test(
         "versions": {"python": platform.python_version()} | versions(),
         "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
     }
-    write_json(workdir / "summary.json", summary)
-    draw(config, dataset, objective, workdir, scores["outputs"])
+    with together():
+        if is_first():
+            write_json(workdir / "summary.json", summary)
+            draw(config, dataset, objective, workdir, scores["outputs"])
     return summary
+
+
+class Record(Protocol):
+    """Puts one epoch where it can be seen, and its state where it can be gone on from."""
+
+    def __call__(self, row: Mapping[str, float], state: State, *, force: bool) -> None:
+        """Write the epoch's metrics, and a checkpoint if it is time to, or if forced."""
+
+
+@contextmanager
+def records(
+    workdir: Path, first: int, checkpoints: Checkpoints, shown: AbstractContextManager[Show]
+) -> Iterator[Record]:
+    """Yield what writes an epoch to metrics.jsonl, TensorBoard events, checkpoints and the screen."""
+    with (workdir / "metrics.jsonl").open("a") as lines, events(workdir, first) as log, shown as show:
+
+        def record(row: Mapping[str, float], state: State, *, force: bool) -> None:
+            lines.write(json.dumps(row) + "\n")
+            lines.flush()
+            log(row)
+            checkpoints.save(int(row["epoch"]), state, row, force=force)
+            show(row)
+
+        yield record
 
 
 def draw(config: Config, dataset: Dataset, objective: Objective, workdir: Path, outputs: np.ndarray) -> None:
@@ -189,10 +223,21 @@ def check_model(config: Config, input_shape: tuple[int, ...]) -> None:
 
 
 def make_mesh(batch_size: int) -> Mesh:
-    """The axis `batch`, over as many of the local devices as divide a batch evenly."""
-    devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
-    return jax.make_mesh((count,), ("batch",), axis_types=(AxisType.Auto,), devices=devices[:count])
+    """The axis `batch`, over as many devices as divide a batch evenly, as many of each process.
+
+    Raises:
+        ConfigError: Not even one of each process divides it.
+    """
+    by_process = [jax.local_devices(process_index=process) for process in range(jax.process_count())]
+    counts = range(1, min(map(len, by_process)) + 1)
+    count = max((n for n in counts if batch_size % (n * len(by_process)) == 0), default=0)
+    if not count:
+        raise ConfigError(
+            f"a batch of {batch_size} examples cannot be divided evenly over {len(by_process)} processes: "
+            f"give a --batch-size that {len(by_process)} divides"
+        )
+    devices = [device for local in by_process for device in local[:count]]
+    return jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def check_finite(losses: np.ndarray, steps_before: int, workdir: Path) -> None:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from jaxce.training.processes import largest
+
 
 @contextmanager
 def stop_requests() -> Iterator[list[str]]:
@@ -31,3 +33,9 @@ def stop_requests() -> Iterator[list[str]]:
         yield requests
     finally:
         restore()
+
+
+def asked_to_stop(requests: list[str]) -> str | None:
+    """The name of a signal that came to this process of a run or to another: the same in all."""
+    number = largest(signal.Signals[requests[0]] if requests else 0)
+    return signal.Signals(number).name if number else None
