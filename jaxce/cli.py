@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -144,8 +145,16 @@ def report(args: list[str], prog: str) -> int:
     return main(args, prog)
 
 
+def sweep(args: list[str], prog: str) -> int:
+    """Train in many settings, those that differ in numbers alone in one compiled program."""
+    from jaxce.sweep.command import main
+
+    return main(args, prog)
+
+
 COMMANDS: dict[str, Callable[[list[str], str], int]] = {
     "train": train,
+    "sweep": sweep,
     "verify": verify,
     "report": report,
     "bench": bench,
@@ -218,7 +227,11 @@ def stored_config(workdir: Path) -> Config:
 
 
 def cache_compilations() -> None:
-    """Keep compiled programs in the user's cache folder, so that the next run need not compile them."""
+    """Keep compiled programs in the user's cache folder, so that the next run need not compile them.
+
+    What cannot be written there, or was torn when a process was killed as it wrote, is compiled again unsaid.
+    """
+    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         with contextlib.suppress(OSError):  # no such folder to be had: then every run compiles
             folder = platformdirs.user_cache_dir("jaxce", ensure_exists=True)

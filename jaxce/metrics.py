@@ -47,6 +47,30 @@ def of_sets(
     }
 
 
+class Pairs(NamedTuple):
+    """Every two of some examples.
+
+    Attributes:
+        first: Number of one.
+        second: Number of the other.
+        cosines: Of the angle between their features.
+        same: Whether they have the same class.
+    """
+
+    first: Int[np.ndarray, "pairs"]
+    second: Int[np.ndarray, "pairs"]
+    cosines: Float[np.ndarray, "pairs"]
+    same: Bool[np.ndarray, "pairs"]
+
+
+def all_pairs(features: Float[np.ndarray, "examples width"], labels: Int[np.ndarray, "examples"]) -> Pairs:
+    """All pairs of examples; features of length zero have the cosine 0 with all others."""
+    directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-30)
+    first, second = np.triu_indices(len(labels), 1)
+    cosines = (directions @ directions.T)[first, second]
+    return Pairs(first, second, cosines, labels[first] == labels[second])
+
+
 def of_pairs(
     features: Float[np.ndarray, "examples width"], labels: Int[np.ndarray, "examples"]
 ) -> dict[str, float]:
@@ -60,20 +84,46 @@ def of_pairs(
     >>> of_pairs(np.array([[1.0, 0.0], [2.0, 0.1], [0.0, 1.0], [0.1, 1.0]]), np.array([0, 0, 1, 1]))
     {'verification_auc': 1.0, 'equal_error_rate': 0.0}
     """
-    from sklearn.metrics import roc_auc_score, roc_curve
+    pairs = all_pairs(features, labels)
+    curve = verification_curve(pairs.cosines, pairs.same)
+    return {"verification_auc": curve.area, "equal_error_rate": curve.equal_error_rate}
 
-    directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-30)
-    first, second = np.triu_indices(len(labels), 1)
-    cosines = (directions @ directions.T)[first, second]
-    same = labels[first] == labels[second]
-    accepted_wrongly, accepted_rightly, _ = roc_curve(same, cosines, drop_intermediate=False)
+
+class VerificationCurve(NamedTuple):
+    """What becomes of pairs as the cosine from which they count as one class falls.
+
+    Attributes:
+        accepted_wrongly: Part of the pairs of two classes that count as one.
+        accepted_rightly: Part of the pairs of one class that do.
+        area: Under the second over the first.
+        equal_error_rate: Of the threshold which refuses the same part of one as it accepts of the other.
+        threshold: That threshold.
+    """
+
+    accepted_wrongly: Float[np.ndarray, "thresholds"]
+    accepted_rightly: Float[np.ndarray, "thresholds"]
+    area: float
+    equal_error_rate: float
+    threshold: float
+
+
+def verification_curve(
+    cosines: Float[np.ndarray, "pairs"], same: Bool[np.ndarray, "pairs"]
+) -> VerificationCurve:
+    """The ROC curve of pairs, of which some must have the same class and some not."""
+    from sklearn.metrics import auc, roc_curve
+
+    accepted_wrongly, accepted_rightly, thresholds = roc_curve(same, cosines, drop_intermediate=False)
     refused_wrongly = 1 - accepted_rightly
     # One falls and the other rises along the curve: at their crossing they differ least.
     crossing = np.abs(accepted_wrongly - refused_wrongly).argmin()
-    return {
-        "verification_auc": float(roc_auc_score(same, cosines)),
-        "equal_error_rate": float((accepted_wrongly[crossing] + refused_wrongly[crossing]) / 2),
-    }
+    return VerificationCurve(
+        accepted_wrongly,
+        accepted_rightly,
+        float(auc(accepted_wrongly, accepted_rightly)),
+        float((accepted_wrongly[crossing] + refused_wrongly[crossing]) / 2),
+        float(thresholds[crossing]),
+    )
 
 
 def of_each_class(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for meshes
 
 
 @pytest.fixture

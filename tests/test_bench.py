@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxce.bench import command, eager, losses
+from jaxce.bench import command, eager, heads, losses
 from jaxce.bench.timing import Contender, Work, measure
 
 
@@ -70,3 +70,34 @@ def test_eager_calls_are_of_functions_that_give_the_same(monkeypatch):
     for mine, theirs, compiled in zip(given[::3], given[1::3], given[2::3], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(compiled, mine, rtol=1e-6)
+
+
+def test_memory_has_a_goal_and_what_does_not_fit_is_said(monkeypatch, capsys):
+    def contenders():
+        return {
+            "jaxce": Contender(lambda: None, memory=2**20),
+            "peer": Contender(lambda: None, memory=2**23),
+            "larger": Contender("does not fit", memory=2**40),
+        }
+
+    work = Work("w", "words", contenders, memory_goals={"peer": 8, "larger": 2**21}, rounds=1)
+    monkeypatch.setattr(command, "WORKS", {"w": work})
+    assert command.main(["w"]) == 0
+    shown = capsys.readouterr().out
+    assert "≥ 8 met" in shown
+    assert "≥ 2.1e+06 missed" in shown
+    assert "does not fit" in shown
+    assert command.main(["w", "--json"]) == 0
+    larger = json.loads(capsys.readouterr().out)["works"]["w"]["larger"]
+    assert larger["median"] is None
+    assert larger["memory"] == 2**40
+
+
+def test_heads_are_given_the_same_work_and_one_that_needs_too_much_is_not_run(monkeypatch):
+    found = heads.contenders(32, 8, 40)
+    ours, optax = (jax.tree.leaves(found[name].run()) for name in ("jaxce", "optax, plain"))
+    for mine, theirs in zip(ours, optax, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-7)
+    monkeypatch.setattr(heads.os, "sysconf", lambda name: 1)
+    assert heads.contenders(32, 8, 40)["optax, plain"].run == "does not fit"
+    assert "accelerator" in heads.contenders(8, 8, 8, accelerator=True)["jaxce"].run

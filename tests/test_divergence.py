@@ -183,6 +183,13 @@ def test_js_divergence_of_nearly_equal_distributions_keeps_its_accuracy_and_its_
     assert_allclose(jaxce.js_divergence(log_p, q), truth, rtol=3e-3)
 
 
+def test_equal_distributions_have_no_js_divergence_and_no_gradient(rng):
+    log_p = jnp.log(rng.dirichlet(np.full(50, 0.3), 4).astype(np.float32))
+    q = jnp.exp(log_p)
+    assert_allclose(jaxce.js_divergence(log_p, q), 0, atol=1e-12)
+    assert_allclose(jaxce.js_divergence_grad(log_p, q), 0, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("probs", "losses", "mean"),
     [

@@ -1,5 +1,7 @@
 """What holds of every loss, as LOSSES says of it: misuse is refused, masks and devices make no difference."""
 
+import dataclasses
+import inspect
 import json
 import os
 import subprocess
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -48,6 +51,74 @@ def in_every_mode(loss, inputs, *rest):
         return loss.value(inputs, *rest).sum()
 
     return loss.grad(inputs, *rest), jax.jit(jax.grad(total))(inputs), jax.jit(jax.jacfwd(total))(inputs)
+
+
+# What LOSSES declares.
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_declared_inputs_are_what_the_loss_calls_its_first_argument(name):
+    first = next(iter(inspect.signature(LOSSES[name].value).parameters))
+    assert first == {"log_probs": "log_predictions"}.get(LOSSES[name].inputs, LOSSES[name].inputs)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_definition_has_the_options_of_the_loss_with_the_same_defaults(name):
+    of_definition = {
+        p.name: p.default
+        for p in inspect.signature(LOSSES[name].definition).parameters.values()
+        if p.default is not p.empty
+    }
+    of_loss = {o: v for o, v in LOSSES[name].options.items() if o not in ("axis", "where", "ignore_index")}
+    assert of_definition == of_loss
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_declare_whether_they_are_convex_and_heads_do_not(name):
+    assert (LOSSES[name].convex is None) == (LOSSES[name].returns == "logits")
+
+
+@pytest.mark.parametrize("name", [n for n in LABELLED if LOSSES[n].labels.endswith("distribution")])
+def test_a_definition_refuses_targets_of_another_length(name):
+    for targets in ([mpmath.mpf(1)], [mpmath.mpf(1)] * 3):
+        with pytest.raises(ValueError, match="zip"):
+            LOSSES[name].definition(mpmath, [mpmath.mpf(0.5)] * 2, targets)
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].inputs == "features"])
+def test_a_definition_refuses_a_ragged_kernel(name):
+    with pytest.raises(ValueError, match="zip"):
+        LOSSES[name].definition(mpmath, [1, 2], [[3, 4], [5]], *([] if LOSSES[name].labels == "none" else [0]))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_value_and_gradient_take_the_same_arguments_with_the_same_defaults(name):
+    of_value, of_grad = (
+        [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+        for function in (LOSSES[name].value, LOSSES[name].grad)
+    )
+    assert of_value == of_grad
+
+
+def test_a_record_is_a_key_and_cannot_be_changed():
+    for loss in LOSSES.values():
+        assert {loss: loss.name}[loss] == loss.value.__name__
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            loss.convex = True
+
+
+def test_options_are_what_goes_by_keyword_only():
+    assert LOSSES["softmax_focal_loss"].options == {"alpha": None, "gamma": 2.0}
+    assert LOSSES["kl_divergence"].options == {}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loss_has_the_dtype_of_its_inputs_where_float64_is_on(name, dtype, rng):
+    loss = LOSSES[name]
+    with jax.enable_x64(True):
+        rest = [r.astype(dtype) if r.dtype == np.float32 else r for r in arguments(loss, rng)]
+        assert loss.value(*rest).dtype == loss.grad(*rest).dtype == dtype
 
 
 # Misuse.
@@ -135,6 +206,22 @@ def test_options_out_of_range_raise_where_they_can_be_seen(name, option, rng):
         LOSSES[name].value(*inputs, **{option: np.ones((2, 2))})
 
 
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [(name, o) for name, loss in LOSSES.items() for o, v in loss.options.items() if isinstance(v, float)],
+)
+def test_an_option_is_the_same_number_seen_and_traced(name, option, rng):
+    loss, inputs = LOSSES[name], arguments(LOSSES[name], rng)
+    traced = jax.jit(lambda v: (loss.value(*inputs, **{option: v}), loss.grad(*inputs, **{option: v})))
+    for number in (0.0, 0.5, 1.0, 2.0):
+        try:
+            value, grad = loss.value(*inputs, **{option: number}), loss.grad(*inputs, **{option: number})
+        except ValueError:  # out of range where it is seen
+            continue
+        assert_allclose(value, traced(number)[0], rtol=1e-5, atol=1e-6)
+        assert_allclose(grad, traced(number)[1], rtol=1e-5, atol=1e-6)
+
+
 # Masks and infinities.
 
 
@@ -206,6 +293,14 @@ def test_classes_above_256_keep_their_number_beside_half_precision_logits(dtype)
 def test_a_loss_of_bfloat16_logits_has_the_digits_of_float32():  # optax gives 8.875
     logits = jnp.zeros((1, 6925), jnp.bfloat16)
     assert_allclose(jaxce.softmax_cross_entropy_with_integer_labels(logits, jnp.array([0])), 8.8429, atol=1e-4)
+
+
+def test_classes_above_two_to_the_24_are_told_apart():  # float32 counts no further
+    label = 2**24 + 1
+    logits = jnp.zeros((1, 2**24 + 3)).at[0, label].set(40).at[0, label - 1].set(41)
+    function = jaxce.softmax_cross_entropy_with_integer_labels
+    assert_allclose(function(logits, jnp.array([label])), np.log1p(np.e), rtol=1e-5)
+    assert_allclose(function(logits, jnp.array([label - 1])), np.log1p(1 / np.e), rtol=1e-5)
 
 
 # Devices.

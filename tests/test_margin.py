@@ -247,6 +247,8 @@ def test_cosines_that_rounding_carried_past_one_count_as_one(name, options, beyo
 def test_sphereface_has_its_true_slope_at_cosine_one(margin):
     y = jnp.zeros(2, int)
     assert_allclose(jaxce.sphereface_grad(jnp.array([[1.0], [-1.0]]), y, margin=margin, scale=1.0), margin**2)
+    curvature = jax.hessian(lambda c: jaxce.sphereface(c, y[0], margin=margin, scale=1.0)[0])(jnp.ones(1))
+    assert_allclose(curvature, [[margin**2 * (margin**2 - 1) / 3]])  # T″_m(1)
 
 
 @every_head
@@ -386,6 +388,18 @@ def test_large_margin_softmax_with_unit_columns_is_sphereface_scaled_by_the_feat
     y = jnp.array(3)
     sphere = jaxce.sphereface(jaxce.normalized_cosines(x, w), y, scale=np.linalg.norm(x))
     assert_allclose(jaxce.large_margin_softmax(x, w, y), sphere, rtol=1e-4, atol=1e-5)
+
+
+def test_large_margin_softmax_grows_with_the_length_of_the_features_and_its_gradient_does_not(rng):
+    x, w = rng.normal(size=(6, 5)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    y = np.arange(6) % 4
+    for length in (2.0**-10, 2.0**10):
+        of_scaled = (
+            jaxce.large_margin_softmax(length * x, w, y),
+            jaxce.large_margin_softmax_grad(length * x, w, y),
+        )
+        assert_allclose(of_scaled[0], length * jaxce.large_margin_softmax(x, w, y), rtol=1e-5)
+        assert_allclose(of_scaled[1], jaxce.large_margin_softmax_grad(x, w, y), rtol=1e-5)
 
 
 def test_a_batch_of_large_margins_is_its_examples(rng):

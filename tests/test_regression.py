@@ -213,6 +213,10 @@ def test_the_error_of_nan_logits_is_nan():
     assert_array_equal(
         jaxce.classification_error(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
     )
+    assert_array_equal(jaxce.classification_error_grad(jnp.array([jnp.nan, 1.0]), jnp.array(1)), [jnp.nan] * 2)
+    assert_array_equal(
+        jaxce.classification_error_grad(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
+    )
 
 
 @pytest.mark.parametrize("name", ["brier_score", "classification_error"])
@@ -252,3 +256,14 @@ def test_half_precision_is_computed_in_float32(name):
     assert getattr(jaxce, name)(z, y).dtype == jnp.float32
     assert getattr(jaxce, name + "_grad")(z, y).dtype == jnp.bfloat16
     assert_array_equal(getattr(jaxce, name)(z, y), getattr(jaxce, name)(z.astype(jnp.float32), y))
+
+
+def test_components_are_floating_point_and_may_be_lists():
+    for function in (jaxce.classification_error, jaxce.classification_error_grad):
+        with pytest.raises(TypeError, match="logits must be floating-point"):
+            function(np.ones((2, 3), int), np.ones((2, 3), int))
+        with pytest.raises(ValueError, match="must be 0 or 1"):
+            function(np.ones(3), np.array([0, 1, 0.5]))
+    assert_array_equal(jaxce.classification_error([[1.0, -1.0]], [[1, 1]]), [[0, 1]])
+    with jax.enable_x64(True):
+        assert jaxce.classification_error(np.ones(3, np.float32), np.ones(3, int)).dtype == np.float32

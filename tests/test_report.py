@@ -13,7 +13,7 @@ import pytest
 from jaxce import metrics
 from jaxce.cli import TrainFlags, parse, run_command
 from jaxce.config import Config, load_config
-from jaxce.report import charts
+from jaxce.report import charts, embedding
 from jaxce.report.comparison import labels_of, write_comparison
 from jaxce.report.page import write_report
 from jaxce.report.predictions import Predictions, load_predictions, save_predictions
@@ -73,7 +73,7 @@ def make_run(folder, epochs=25, finished=True, test=None, predictions=None, **ch
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if predictions is not None:
-        save_predictions(folder, config.loss, *predictions)
+        save_predictions(folder, predictions[0], config.loss, *predictions[1:])
     if finished:
         summary = {"test": test or {"accuracy": 0.5, "loss": 1.25}, "wall_seconds": 75.0}
         summary |= {"versions": {"jax": "1.2.3"}, "device": {"kind": "abacus", "count": 2}}
@@ -94,15 +94,17 @@ def kinds(tmp_path, rng):
     sets[:, 2] = 0  # a class that no example has
     numbers = rng.normal(size=50).astype(np.float32)
     found = {
-        "class": (images(rng, 60), classes, 3 * np.eye(10)[classes] + rng.normal(size=(60, 10)), TEN),
+        "class": ("class", images(rng, 60), classes, 3 * np.eye(10)[classes] + rng.normal(size=(60, 10)), TEN),
         "sequence": (
+            "sequence",
             images(rng, 30, 3),
             digits,
             3 * np.eye(10)[digits].reshape(30, 40) + rng.normal(size=(30, 40)),
             TEN,
         ),
-        "set": (images(rng, 40), sets, sets + rng.normal(size=(40, 3)), ("<cat>", "dog & cow", "emu")),
-        "number": (rng.normal(size=(50, 3)), numbers, numbers[:, None] + 0.1, ()),
+        "set": ("set", images(rng, 40), sets, sets + rng.normal(size=(40, 3)), ("<cat>", "dog & cow", "emu")),
+        "embedding": ("embedding", images(rng, 60), classes, rng.normal(size=(60, 5)), TEN[:7], TEN[7:]),
+        "number": ("number", rng.normal(size=(50, 3)), numbers, numbers[:, None] + 0.1, ()),
     }
     losses = {"set": SIGMOID, "number": "squared_error"}
     return {
@@ -116,6 +118,13 @@ SECTIONS = {
     "sequence": {"Confusions", "The most confident mistakes", "Class by class"},
     "set": {"ROC curves", "The most confident mistakes", "Class by class"},
     "number": {"Predicted against true"},
+    "embedding": {
+        "Verification",
+        "Cosines of pairs",
+        "Two classes, most alike",
+        "One class, least alike",
+        "Class by class",
+    },
 }
 
 
@@ -161,13 +170,13 @@ def test_an_unfinished_run_is_reported_and_said_to_be_one(tmp_path):
 
 def test_mistakes_come_first_and_the_most_confident_of_them_first():
     logits = np.log([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3], [0.51, 0.49]])
-    found = Predictions(SOFTMAX, logits, np.array([0, 0, 0, 0, 0]), ("a", "b"))
+    found = Predictions("class", SOFTMAX, logits, np.array([0, 0, 0, 0, 0]), ("a", "b"))
     assert found.hardest(4).tolist() == [1, 2, 4, 3]
     np.testing.assert_allclose(found.confidence, [0.9, 0.8, 0.6, 0.7, 0.51], rtol=1e-5)
 
 
 def test_one_output_for_two_classes_is_the_probability_of_the_second():
-    found = Predictions(SIGMOID, np.array([[2.0], [-1.0]]), np.array([1, 1]), ("a", "b"))
+    found = Predictions("class", SIGMOID, np.array([[2.0], [-1.0]]), np.array([1, 1]), ("a", "b"))
     np.testing.assert_allclose(found.probs[:, 0, 1], 1 / (1 + np.exp([-2.0, 1.0])), rtol=1e-5)
     assert found.predicted.tolist() == [1, 0]
     assert found.right.tolist() == [True, False]
@@ -175,17 +184,44 @@ def test_one_output_for_two_classes_is_the_probability_of_the_second():
 
 def test_a_sequence_is_right_where_all_of_it_is():
     outputs = np.eye(3)[[[0, 1], [2, 2]]].reshape(2, 6)
-    found = Predictions(SOFTMAX, outputs, np.array([[0, 1], [2, 1]]), ("a", "b", "c"))
+    found = Predictions("sequence", SOFTMAX, outputs, np.array([[0, 1], [2, 1]]), ("a", "b", "c"))
     assert found.predicted.tolist() == [[0, 1], [2, 2]]
     assert found.right.tolist() == [True, False]
     assert found.name(found.predicted[0]) == "ab"
 
 
-def test_examples_of_unseen_classes_are_no_mistakes(tmp_path):
-    save_predictions(tmp_path, SOFTMAX, np.zeros((3, 2)), np.array([0, 2, 1]), np.eye(3, 2), ("a", "b"))
+def test_features_are_compared_by_pairs_of_unseen_classes_and_never_taken_for_logits(tmp_path):
+    features = np.array([[1.0, 0.0], [5.0, 0.0], [4.0, 3.0], [0.0, 2.0], [-1.0, 0.0]])
+    labels = np.array([0, 2, 2, 3, 3])
+    images = np.arange(5 * 16.0).reshape(5, 4, 4, 1)
+    save_predictions(tmp_path, "embedding", SOFTMAX, images, labels, features, ("a", "b"), ("c", "d"))
     found = load_predictions(tmp_path, SOFTMAX)
-    assert found.labels.tolist() == [0, 1]
-    assert found.outputs.tolist() == [[1, 0], [0, 0]]
+    assert found.labels.tolist() == [0, 0, 1, 1]
+    assert not found.has_probs
+    # Cosines: of one class .8 and 0; of two 0, -1, .6 and -.8.
+    assert found.shown.tolist() == [1, 2, 0, 3, 2, 3, 0, 1]
+    assert found.inputs[2, 0, 0, 0] == 16
+    table = {row[0]: row[1:] for row in embedding.class_table(found).rows}
+    assert table["c"] == ["0.800", "-0.300", "1.000", "0.000", "2"]
+    assert table["d"][:3] == ["0.000", "-0.300", "0.625"]
+    alike, unlike = embedding.galleries(found)
+    assert [(each.said, each.true) for each in alike.examples] == [
+        ("cosine 0.600", "c and d"),
+        ("cosine -1.000", "c and d"),
+    ]
+    assert [(each.said, each.true) for each in unlike.examples] == [
+        ("cosine 0.000", "d"),
+        ("cosine 0.800", "c"),
+    ]
+    curve = metrics.verification_curve(*metrics.all_pairs(found.outputs, found.labels)[2:])
+    assert curve.area == pytest.approx((4 + 2.5) / 8)
+
+
+def test_features_of_one_class_leave_nothing_to_compare(tmp_path):
+    folder = make_run(
+        tmp_path / "run", predictions=("embedding", np.zeros((3, 2)), np.zeros(3, int), np.eye(3), ("a",))
+    )
+    assert "Class by class" not in titles(strictly_parsed(write_report(folder)))
 
 
 def test_the_worked_calibration_error(rng):
@@ -233,6 +269,11 @@ def test_a_comparison_shows_what_differs_and_the_best_in_bold(tmp_path):
     assert "learning_rate 0.01 0.02 0.001" in text
     bold = {each.text for each in page.iter(f"{HTML}strong") if each.text[0].isdigit()}
     assert bold == {"75 %", "0.5 nats"}
+    other = make_run(tmp_path / "other", test={"accuracy": 0.9}, data="iris")
+    write_comparison([one, other], tmp_path / "page.html")
+    page = strictly_parsed(tmp_path / "page.html")
+    assert "Nothing compares: these runs differ in data, so in their test." in text_of(page)
+    assert not [each for each in page.iter(f"{HTML}strong") if each.text[0].isdigit()]
     smoothed = make_run(tmp_path / "smoothed", label_smoothing=0.1)
     write_comparison([one, smoothed], tmp_path / "page.html")
     page = strictly_parsed(tmp_path / "page.html")
@@ -312,16 +353,22 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (Debian: apt-get install chromium)")
 @pytest.mark.parametrize("width", [390, 1100])
-def test_a_browser_renders_the_page_without_a_console_error_and_nothing_is_cut_off(width, kinds, tmp_path):
-    write_report(kinds["class"])
-    # The page in a frame as wide as a phone's screen, and a script beside it that says what it sees there.
+def test_a_browser_renders_the_pages_without_a_console_error_and_nothing_is_cut_off(width, kinds, tmp_path):
+    for folder in kinds.values():
+        write_report(folder)
+    write_comparison(list(kinds.values()), tmp_path / "comparison.html")
+    pages = [*(f"{kind}/report.html" for kind in kinds), "comparison.html"]
+    # Each page in a frame as wide as a phone's screen, and a script beside them that says what it sees there.
+    style = f"width:{width}px;height:900px"
+    frames = "".join(f'<iframe src="{page}" style="{style}"></iframe>' for page in pages)
     (tmp_path / "frame.html").write_text(
-        f'<!DOCTYPE html><html><body><iframe src="class/report.html" style="width:{width}px;height:900px">'
-        "</iframe><script>onload = () => { const page = document.querySelector('iframe').contentDocument;"
-        "const images = [...page.images];"
-        "document.body.innerHTML = JSON.stringify({wide: page.documentElement.scrollWidth,"
+        f"<!DOCTYPE html><html><body>{frames}<script>onload = () => {{"
+        "const seen = [...document.querySelectorAll('iframe')].map(frame => {"
+        "const page = frame.contentDocument; const images = [...page.images];"
+        "return {wide: page.documentElement.scrollWidth,"
         "images: images.length, broken: images.filter(i => !i.complete || !i.naturalWidth).length,"
-        "drawn: images.filter(i => i.getBoundingClientRect().width > 50).length}); }</script></body></html>"
+        "drawn: images.filter(i => i.getBoundingClientRect().width > 35).length}; });"
+        "document.body.textContent = JSON.stringify(seen); };</script></body></html>"
     )
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
     command += [
@@ -333,8 +380,10 @@ def test_a_browser_renders_the_page_without_a_console_error_and_nothing_is_cut_o
         [*command, "--dump-dom", (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=60
     )
     assert "CONSOLE" not in done.stderr
-    seen = json.loads(done.stdout[done.stdout.index("{") : done.stdout.index("}") + 1])
-    assert seen["images"] > 10
-    assert seen["broken"] == 0
-    assert seen["drawn"] == seen["images"]
-    assert seen["wide"] <= width
+    found = json.loads(done.stdout[done.stdout.index("[") : done.stdout.rindex("]") + 1])
+    assert len(found) == 6
+    for page, seen in zip(pages, found, strict=True):
+        assert seen["images"] >= 3, page
+        assert seen["broken"] == 0, page
+        assert seen["drawn"] == seen["images"], page
+        assert seen["wide"] <= width, page

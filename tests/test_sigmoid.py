@@ -269,8 +269,9 @@ def test_the_asymmetric_loss_of_a_hopeless_positive_has_gradient_minus_one():  #
 def test_an_easy_negative_costs_nothing_and_has_no_gradient():
     at_clip = np.log(0.05 / 0.95)
     z = jnp.array([at_clip - 1e-3, -10.0, -1e4, -jnp.inf])
-    assert_array_equal(asymmetric_loss(z, jnp.zeros(4)), np.zeros(4))
-    assert_array_equal(jaxce.asymmetric_loss_grad(z, jnp.zeros(4)), np.zeros(4))
+    for gamma_neg in (4.0, 0.0):
+        assert_array_equal(asymmetric_loss(z, jnp.zeros(4), gamma_neg=gamma_neg), np.zeros(4))
+        assert_array_equal(jaxce.asymmetric_loss_grad(z, jnp.zeros(4), gamma_neg=gamma_neg), np.zeros(4))
     assert asymmetric_loss(at_clip + 0.1, 0.0) > 0
     assert_array_equal(asymmetric_loss(jnp.array([0.0, 1e4]), jnp.zeros(2), clip=1.0), np.zeros(2))
 
@@ -312,6 +313,15 @@ def test_nothing_is_nan_between_the_extremes(name, options):
     assert (value(z, y, **options) >= 0).all()
     assert np.isfinite(grad(z, y, **options)).all()
     assert np.isfinite(jax.grad(lambda z: value(z, y, **options).sum())(z)).all()
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_second_derivatives_are_finite_between_the_extremes_in_both_modes(name, options):
+    z = np.float32([-3e38, -1e4, -104, -89, -87.5, -17, -1e-30, 0, 1e-30, 17, 87.5, 89, 104, 1e4, 1e30, 3e38])
+    z, y = (x.reshape(-1, 4) for x in np.meshgrid(z, np.float32([0, 0.5, 1])))
+    slope = jax.grad(lambda z: both(name)[0](z, y, **options).sum())
+    assert np.isfinite(jax.grad(lambda z: slope(z).sum())(z)).all()
+    assert np.isfinite(jax.jvp(slope, (z,), (np.ones_like(z),))[1]).all()
 
 
 def test_a_nan_logit_is_not_hidden():

@@ -307,6 +307,15 @@ def test_an_ignored_label_costs_nothing_and_gets_no_gradient(rng):
         assert_allclose(value(logits, labels)[::2], seen, rtol=1e-6)
 
 
+def test_a_mask_and_an_ignored_label_both_count(rng):
+    logits, where = rng.normal(size=(3, 4)).astype(np.float32), np.array([True, False, True])
+    value = softmax_cross_entropy_with_integer_labels(
+        logits, np.array([1, 2, -100]), where=where, ignore_index=-100
+    )
+    assert_array_equal(value[1:], [0, 0])
+    assert value[0] == softmax_cross_entropy_with_integer_labels(logits[0], 1)
+
+
 def test_ignore_index_may_name_a_class(rng):
     logits = rng.normal(size=(2, 3)).astype(np.float32)
     value = softmax_cross_entropy_with_integer_labels(logits, np.array([1, 0]), ignore_index=1)

@@ -13,6 +13,7 @@ from jaxce.losses.directions import (
     large_margin_softmax_grad,
     normalized_cosines,
     normalized_cosines_grad,
+    unit_vectors,
 )
 from jaxce.losses.divergence import (
     cross_entropy,
@@ -377,6 +378,7 @@ __all__ = [
     "sphereface_grad",
     "squared_error",
     "squared_error_grad",
+    "unit_vectors",
     "weighted_mean",
     "weighted_mean_grad",
 ]

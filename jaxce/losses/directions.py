@@ -53,6 +53,32 @@ def normalized_cosines_grad(
     return _cosines_grad(features, kernel).astype(features.dtype)
 
 
+def unit_vectors(x: Float[ArrayLike, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
+    """Vectors along an axis, each divided by its length: the product of two such arrays is their cosines.
+
+    Args:
+        x: Features, with the default axis, or a kernel [features, classes], with axis 0.
+        axis: The axis that a vector lies along.
+
+    Returns:
+        Vectors of length 1 in the dtype of x. A zero vector stays as it is, with zero gradient.
+
+    Raises:
+        TypeError: What is not floating-point.
+        ValueError: An axis that x does not have.
+
+    Source:
+        Wang et al. 2017, NormFace, arXiv:1704.06369 (not read).
+
+    >>> print(unit_vectors(jnp.array([[3.0, 4.0], [0.0, 0.0]])))
+    [[0.6 0.8]
+     [0.  0. ]]
+    """
+    x = validation.as_floating("x", x)
+    (axis,) = validation.normalize_axes(axis, x.ndim, "x")
+    return direction_and_length(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis)[0].astype(x.dtype)
+
+
 def large_margin_softmax(
     features: Float[ArrayLike, "*batch features"],
     kernel: Float[ArrayLike, "features classes"],

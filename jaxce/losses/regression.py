@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer, Real
 
 from jaxce.losses import validation
@@ -113,7 +114,7 @@ def classification_error(
     [[0. 1.]]
     """
     logits = validation.as_floating("logits", logits)
-    if jnp.shape(labels) == logits.shape:
+    if np.shape(labels) == logits.shape:
         return component_loss(_wrong_component, *_binary_arguments(logits, labels))
     return row_loss(_wrong_class, *_label_arguments(logits, labels))
 
@@ -127,7 +128,7 @@ def classification_error_grad(
     [[0. 0.]]
     """
     logits = validation.as_floating("logits", logits)
-    if jnp.shape(labels) == logits.shape:
+    if np.shape(labels) == logits.shape:
         return component_loss_grad(_wrong_component_and_grad, *_binary_arguments(logits, labels))
     return row_loss_grad(_wrong_class_and_grad, *_label_arguments(logits, labels))
 

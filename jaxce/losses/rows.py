@@ -1,5 +1,6 @@
 """Logits as rows, one per example with its classes last, and the exact parts of softmax on such rows."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from jaxce.losses.numerics import sum_except
 def to_rows(array: Array, axes: tuple[int, ...]) -> Array:
     """`array` with `axes` moved to the end and made one."""
     batch = [a for a in range(array.ndim) if a not in axes]
-    return array.transpose(*batch, *axes).reshape(*(array.shape[a] for a in batch), -1)
+    num_classes = math.prod(array.shape[a] for a in axes)  # not −1, which an empty batch cannot resolve
+    return array.transpose(*batch, *axes).reshape(*(array.shape[a] for a in batch), num_classes)
 
 
 def from_rows(rows: Array, axes: tuple[int, ...], shape: tuple[int, ...]) -> Array:
@@ -53,7 +55,6 @@ def label_softmax(
     left_out = largest == -jnp.inf
     if keep is not None:
         left_out |= ~keep
-        labels = jnp.where(keep, labels, 0)
     shift = jnp.where(largest == -jnp.inf, 0, largest)
     exps = jnp.exp(logits - shift[..., None])
     # take_along_axis counts negative indices from the end, and a label −1 is no last class

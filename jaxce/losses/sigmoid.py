@@ -188,8 +188,9 @@ def _focal_and_grad(z: Array, y: Array, alpha: Any, gamma: Any) -> tuple[Array, 
     miss = y * not_p + (1 - y) * p
     hardness = power(miss, gamma)
     value = hardness * cross_entropy
-    # BCE / miss tends to 1 as both vanish; p·(1 − p)·BCE to 0 as p does, though BCE may be infinite
-    ratio = jnp.where(miss > 0, cross_entropy / jnp.where(miss > 0, miss, 1), 1)
+    # BCE / miss is finite, and without weight where both are 0; p·(1 − p)·BCE tends to 0 as p does, though BCE
+    # may be infinite
+    ratio = cross_entropy / jnp.where(miss > 0, miss, 1)
     turn = jnp.where(p * not_p > 0, (1 - 2 * y) * p * not_p * ratio, 0)
     grad = hardness * (cross_entropy_grad + gamma * turn)
     if alpha is not None:
@@ -214,7 +215,7 @@ def _asymmetric_and_grad(z: Array, y: Array, gamma_neg: Any, gamma_pos: Any, cli
     cost = -jnp.where(shifted < 0.5, jnp.log1p(-jnp.minimum(shifted, 0.5)), log_rest)
     focus = power(shifted, gamma_neg)
     negative = focus * cost
-    ratio = jnp.where(shifted > 0, cost / jnp.where(shifted > 0, shifted, 1), 1)  # tends to 1 with shifted
+    ratio = cost / jnp.where(shifted > 0, shifted, 1)
     slope = jnp.where(seen, not_p / jnp.where(seen, rest, 1), 1) + gamma_neg * jnp.where(
         not_p > 0, not_p * ratio, 0
     )

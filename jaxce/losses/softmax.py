@@ -300,8 +300,8 @@ def _focal_loss_and_grad(
     p = label_softmax(z, labels, keep)
     hardness = power(p.others, gamma)
     value = hardness * p.nll
-    # −log p / (1 − p) tends to 1 with 1 − p, and p·log p to 0 with p
-    ratio = jnp.where(p.others > 0, p.nll / jnp.where(p.others > 0, p.others, 1), 1)
+    # −log p / (1 − p) is finite, and without weight where 1 − p is 0; p·log p tends to 0 with p
+    ratio = p.nll / jnp.where(p.others > 0, p.others, 1)
     slope = hardness * (1 + gamma * jnp.where(p.others < 1, (1 - p.others) * ratio, 0))
     if alpha is not None:
         weight = alpha if alpha.ndim == 0 else jnp.take(alpha, labels, mode="clip")

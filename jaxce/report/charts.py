@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
-from jaxce.metrics import Reliability
+from jaxce.metrics import Reliability, VerificationCurve
 
 # Dark enough to be read as text on white (contrast above 4.5), told apart with any colour vision.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0064a6", "#b84700", "#00734f", "#8f3a84", "#5c6570"
@@ -126,7 +126,8 @@ def label_ends(axes: Axes, lines: Mapping[str, Points], percent: bool = False, g
     ]
     placed = spread(np.array(heights), gap)
     for colour, height, (label, (_, values)) in zip(colours(len(lines)), placed, lines.items(), strict=True):
-        value = f"{values[-1]:.1%}".replace("%", " %") if percent else f"{values[-1]:.3g}"
+        value = f"{values[-1]:.3g}" if abs(values[-1]) < 1000 else f"{values[-1]:,.0f}"
+        value = f"{100 * values[-1]:.1f} %" if percent else value
         text = f"{label} {value}".strip()
         axes.text(1.015, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=8.5)
 
@@ -212,13 +213,57 @@ def roc_curves(found: Mapping[str, Points], worst: str) -> str:
         for name, (false, true) in found.items():
             bold = name == worst
             axes.plot(false, true, color=ORANGE if bold else BLUE, alpha=1 if bold else 0.4, zorder=2 + bold)
-        false, true = found[worst]
-        middle = int(np.argmin(np.abs(np.asarray(false) + np.asarray(true) - 1)))
-        place: Any = {"xytext": (8, -10), "textcoords": "offset points"}
-        axes.annotate(f"worst: {worst}", (false[middle], true[middle]), color=ORANGE, fontsize=8.5, **place)
+        axes.text(1, 0.02, f"worst: {worst}", color=ORANGE, ha="right", fontsize=8.5)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set(xlabel="found where it is not", ylabel="found where it is")
         axes.xaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
+
+    return chart(draw, 4.4, 4.1)
+
+
+def verification(curve: VerificationCurve) -> str:
+    """The ROC curve of verification, and the diagonal on which both errors are equal."""
+    # By the length of the curve, so that a hundred thousand thresholds take no more bytes than the eye needs.
+    length = np.append(0, np.cumsum(np.hypot(np.diff(curve.accepted_wrongly), np.diff(curve.accepted_rightly))))
+    kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], 300)))
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        axes.text(0.55, 0.5, "by chance", color=GREY, rotation=45, rotation_mode="anchor", fontsize=8)
+        axes.plot(curve.accepted_wrongly[kept], curve.accepted_rightly[kept], color=BLUE)
+        error = curve.equal_error_rate
+        axes.plot(error, 1 - error, "o", color="white", markeredgecolor=BLUE, markersize=6)
+        place: Any = {"xytext": (9, -11), "textcoords": "offset points", "fontsize": 8.5}
+        axes.annotate(f"equal errors: {100 * error:.3g} %", (error, 1 - error), color=BLUE, **place)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set(xlabel="of two classes, taken for one", ylabel="of one class, taken for one")
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
+
+    return chart(draw, 4.4, 4.1)
+
+
+def cosines(one: Float[np.ndarray, "pairs"], two: Float[np.ndarray, "other"], threshold: float) -> str:
+    """How alike pairs of one class are, and pairs of two: the less they overlap, the better."""
+    edges = np.linspace(min(one.min(), two.min()), max(one.max(), two.max()), 61)
+    middle = (edges[:-1] + edges[1:]) / 2
+
+    def draw(axes: Axes) -> None:
+        for values, colour, name, side in (
+            (two, ORANGE, "two classes", "right"),
+            (one, BLUE, "one class", "left"),
+        ):
+            share = np.histogram(values, edges)[0] / len(values)
+            axes.fill_between(middle, share, step="mid", color=colour, alpha=0.35, linewidth=0)
+            axes.step(middle, share, where="mid", color=colour, linewidth=1.2)
+            peak = share.argmax()
+            above: Any = {"xytext": (0, 5), "textcoords": "offset points", "ha": side}
+            axes.annotate(name, (middle[peak], share[peak]), color=colour, fontsize=8.5, **above)
+        axes.axvline(threshold, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        axes.margins(y=0.12)
+        axes.set_ylim(bottom=0)
+        axes.set(xlabel="cosine", ylabel="share of the pairs")
         axes.yaxis.set_major_formatter(PERCENT)
 
     return chart(draw, 4.4, 4.1)

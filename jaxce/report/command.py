@@ -15,7 +15,7 @@ def main(argv: Sequence[str], prog: str = "jaxce report") -> int:
         0 done, 2 for a mistake in usage.
 
     Raises:
-        ConfigError: A folder is no run's, or a file in it is damaged.
+        ConfigError: A folder is no run's, a file in it is damaged, or the page cannot be written.
     """
     parser = argparse.ArgumentParser(
         prog,
@@ -35,19 +35,24 @@ def main(argv: Sequence[str], prog: str = "jaxce report") -> int:
     from jaxce.report.page import write_report
 
     workdirs = list(dict.fromkeys(options.workdirs))
-    if len(workdirs) == 1:
-        if options.out is not None:
-            raise ConfigError("--out is for the comparison of several runs; that of one lies in its folder")
-        print(f"report in {write_report(workdirs[0])}")
-        return 0
-    parents = [workdir.resolve().parent for workdir in workdirs]
-    common = Path(os.path.commonpath(parents))
-    here = Path.cwd()
-    path = (
-        options.out or (common.relative_to(here) if common.is_relative_to(here) else common) / "comparison.html"
-    )
-    if not path.parent.is_dir():
-        raise ConfigError(f"--out {path}: there is no folder {path.parent}; make it first")
-    write_comparison(workdirs, path)
+    if len(workdirs) == 1 and options.out is not None:
+        raise ConfigError("--out is for the comparison of several runs; that of one lies in its folder")
+    try:
+        if len(workdirs) == 1:
+            print(f"report in {write_report(workdirs[0])}")
+            return 0
+        path = options.out or beside(workdirs) / "comparison.html"
+        if not path.parent.is_dir():
+            raise ConfigError(f"--out {path}: there is no folder {path.parent}; make it first")
+        write_comparison(workdirs, path)
+    except OSError as error:
+        where = options.out or " ".join(map(str, workdirs))
+        raise ConfigError(f"cannot write the page of {where}: {error.strerror or error}") from error
     print(f"comparison of {len(workdirs)} runs in {path}")
     return 0
+
+
+def beside(workdirs: Sequence[Path]) -> Path:
+    """The folder that holds all of them, seen from here where it lies below."""
+    common = Path(os.path.commonpath([workdir.resolve().parent for workdir in workdirs]))
+    return common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common

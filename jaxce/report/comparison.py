@@ -8,20 +8,24 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from jaxce.config import LOSS_OPTIONS
+from jaxce.files import write_whole
 from jaxce.report import charts
 from jaxce.report.page import (
-    Figure,
-    Table,
+    as_title,
     in_unit,
+    in_words,
     is_fraction,
     lower_is_better,
     plain,
     render,
     seconds,
     unit_of,
+    whole_of,
 )
+from jaxce.report.parts import Figure, Table
 from jaxce.report.run import Run, read_run
 
+TEST_SETTINGS = ("data", "test_fraction", "split_seed")
 MOST_NAMED_BY_SETTINGS = 2  # a label of three settings is longer than the folder's name
 
 
@@ -32,7 +36,7 @@ def write_comparison(workdirs: Sequence[Path], path: Path) -> None:
         ConfigError: One is no run's folder, or a file in it is damaged.
     """
     runs = [read_run(workdir) for workdir in workdirs]
-    path.write_text(render("comparison.html", **page_of(runs)), encoding="utf-8")
+    write_whole(path, render("comparison.html", **page_of(runs)))
 
 
 def page_of(runs: Sequence[Run]) -> dict[str, Any]:
@@ -40,13 +44,18 @@ def page_of(runs: Sequence[Run]) -> dict[str, Any]:
     differing = differing_settings(runs)
     labels = labels_of(runs, differing)
     unfinished = [label for label, run in zip(labels, runs, strict=True) if run.summary is None]
+    other_test = [name for name in differing if name in TEST_SETTINGS]
     other_loss = [name for name in differing if name == "loss" or name in LOSS_OPTIONS]
-    note = f"Losses do not compare: these runs differ in {' and '.join(other_loss)}." if other_loss else ""
+    note = "Bold: the best of a column."
+    if other_test:
+        note = f"Nothing compares: these runs differ in {' and '.join(other_test)}, so in their test."
+    elif other_loss:
+        note += f" Losses do not compare: these runs differ in {' and '.join(other_loss)}."
     return {
         "title": f"{len(runs)} runs compared",
         "subtitle": ", ".join(dict.fromkeys(f"{run.config['data']}" for run in runs)),
         "notices": [f"Unfinished: {', '.join(unfinished)}."] if unfinished else [],
-        "results": results(runs, labels, {"loss"} if other_loss else set()),
+        "results": results(runs, labels, {"loss"} if other_loss else set(), not other_test),
         "note": note,
         "settings": Table(
             ["setting", *labels],
@@ -76,7 +85,7 @@ def labels_of(runs: Sequence[Run], differing: Sequence[str]) -> list[str]:
     return next((labels for labels in choices if len(set(labels)) == len(runs)), choices[-1])
 
 
-def results(runs: Sequence[Run], labels: Sequence[str], incomparable: Set[str]) -> Table:
+def results(runs: Sequence[Run], labels: Sequence[str], incomparable: Set[str], same_test: bool) -> Table:
     """Test metrics and wall time of each run, in bold the best of each metric that compares."""
     tests = [run.summary["test"] if run.summary else {} for run in runs]
     metrics = dict.fromkeys(
@@ -90,11 +99,11 @@ def results(runs: Sequence[Run], labels: Sequence[str], incomparable: Set[str]) 
             known = [other[metric] for other in tests if metric in other and math.isfinite(other[metric])]
             best = (min if lower_is_better(metric) else max)(known, default=math.nan)
             shown = escape(in_unit(metric, value, run.config["loss"]))
-            compares = metric not in incomparable and len(set(known)) > 1
+            compares = same_test and metric not in incomparable and len(set(known)) > 1
             cells.append(Markup("<strong>{}</strong>").format(shown) if value == best and compares else shown)
         wall = seconds(run.summary["wall_seconds"]) if run.summary else "–"
         rows.append([*cells, wall, run.status])
-    heads = ["run", *(f"test {metric.replace('_', ' ')}" for metric in metrics), "wall time", "epochs"]
+    heads = ["run", *(f"test {in_words(metric)}" for metric in metrics), "wall time", "epochs"]
     return Table(heads, rows, "Results")
 
 
@@ -108,17 +117,17 @@ def overlaid_curves(runs: Sequence[Run], labels: Sequence[str]) -> list[Figure]:
         lines = {label: points for label, points in lines.items() if points[0]}
         units = {unit_of(run.config["loss"]) for run in runs}
         percent = is_fraction(name)
-        unit = "of examples" if percent else name.split("_", 1)[1].replace("_", " ")
+        unit = whole_of(name) if percent else in_words(name.split("_", 1)[1])
         if name.endswith("loss"):
             unit = units.pop() if len(units) == 1 else "loss"
         limits = charts.without_the_start(list(lines.values()))
-        words = name.replace("_", " ").capitalize()
+        words = as_title(in_words(name))
         ends = "; ".join(f"{label} ends at {points[1][-1]:.4g}" for label, points in lines.items())
         figures.append(
             Figure(
                 words,
                 charts.curves(lines, unit, percent=percent, limits=limits),
-                f"Line chart of {words.lower()} over epochs: {ends}.",
+                f"Line chart of {words} over epochs: {ends}.",
                 "The start is cut off." if limits else "",
             )
         )

@@ -1,37 +1,22 @@
 """report.html: one run on one self-contained page, each section there where the data for it is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jaxce.config import Config
+from jaxce.files import write_whole
 from jaxce.metrics import expected_calibration_error, of_each_class, ranking_of_each_class, reliability
-from jaxce.report import charts
+from jaxce.report import charts, embedding
+from jaxce.report.parts import Example, Figure, Gallery, Table, in_hundredths, pictures
 from jaxce.report.predictions import Predictions
 from jaxce.report.run import Run, read_run, repeat_command
 
 MOST_CLASSES = 50  # more make neither a legible matrix nor a table that is read
-
-
-class Figure(NamedTuple):
-    """A chart with its words."""
-
-    title: str
-    src: str
-    alt: str
-    caption: str = ""
-
-
-class Table(NamedTuple):
-    """Rows of text, the first cell of each its head."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str
 
 
 def write_report(workdir: Path) -> Path:
@@ -45,7 +30,7 @@ def write_report(workdir: Path) -> Path:
     """
     run = read_run(workdir)
     path = workdir / "report.html"
-    path.write_text(render("run.html", **page_of(run)), encoding="utf-8")
+    write_whole(path, render("run.html", **page_of(run)))
     return path
 
 
@@ -64,16 +49,17 @@ def render(template: str, **context: Any) -> str:
 def page_of(run: Run) -> dict[str, Any]:
     """What run.html shows."""
     found, config = run.predictions, run.config
-    classed = found is not None and len(found.classes) <= MOST_CLASSES and found.kind != "number"
     return {
         "title": f"{run.name} · jaxce",
         "run": run,
-        "subtitle": f"{config['data']}, {config.get('model')}, {config['loss']}",
+        "subtitle": ", ".join(
+            str(config[name]) for name in ("data", "model", "head", "loss") if config.get(name)
+        ),
         "headline": headline(run),
         "curves": learning_curves(run),
         "figures": test_figures(found) if found else [],
         "galleries": galleries(found) if found else [],
-        "classes": class_table(found) if found and classed else None,
+        "classes": class_table(found) if found and 0 < len(found.classes) <= MOST_CLASSES else None,
         "command": repeat_command(config),
         "settings": [
             (name, value, value != getattr(Config(), name, None)) for name, value in plain(config).items()
@@ -99,21 +85,41 @@ def headline(run: Run) -> list[tuple[str, str]]:
     if run.summary is None:
         last = run.rows[-1] if run.rows else {}
         return [
-            (name.replace("_", " "), in_unit(name, value, run.config["loss"]))
+            (in_words(name), in_unit(name, value, run.config["loss"]))
             for name, value in last.items()
             if name.startswith("valid_")
         ]
     numbers = [
-        (f"test {name.replace('_', ' ')}", in_unit(name, value, run.config["loss"]))
+        (f"test {in_words(name)}", in_unit(name, value, run.config["loss"]))
         for name, value in run.summary["test"].items()
         if isinstance(value, int | float)
     ]
     found = run.predictions
-    if found is not None and found.kind != "number":
+    if found is not None and found.kind not in ("number", "embedding"):
         numbers.append(("mistakes", f"{(~found.right).sum():,} of {len(found.right):,}"))
         if found.has_probs:
             numbers.append(("calibration error", f"{expected_calibration_error(*sureness(found)):.3f}"))
     return [*numbers, ("epochs", f"{len(run.rows)}"), ("wall time", seconds(run.summary["wall_seconds"]))]
+
+
+def in_words(metric: str) -> str:
+    """A metric's name as one says it.
+
+    >>> in_words("verification_auc"), in_words("valid_mAP"), in_words("r2")
+    ('verification AUC', 'valid mAP', 'R²')
+    """
+    said = {"auc": "AUC", "roc": "ROC", "f1": "F1", "r2": "R²", "rmse": "RMSE"}
+    return " ".join(said.get(word, word) for word in metric.split("_"))
+
+
+def as_title(words: str) -> str:
+    """With a capital, unless the first word has its own.
+
+    >>> as_title("verification AUC"), as_title("mAP")
+    ('Verification AUC', 'mAP')
+    """
+    first, _, _ = words.partition(" ")
+    return words[0].upper() + words[1:] if first.islower() else words
 
 
 def in_unit(metric: str, value: float | None, loss: str) -> str:
@@ -128,6 +134,11 @@ def in_unit(metric: str, value: float | None, loss: str) -> str:
 def is_fraction(metric: str) -> bool:
     """Whether a metric is a share of the examples, read best as percent."""
     return metric.endswith(("accuracy", "exact_match", "error_rate"))
+
+
+def whole_of(metric: str) -> str:
+    """What such a metric is a share of."""
+    return "of pairs" if metric.endswith("equal_error_rate") else "of examples"
 
 
 def lower_is_better(metric: str) -> bool:
@@ -176,14 +187,14 @@ def curve_of(run: Run, metric: str) -> Figure:
     """The chart of one metric of train and valid."""
     lines = {part: run.series(f"{part}_{metric}") for part in ("train", "valid")}
     lines = {part: points for part, points in lines.items() if points[0]}
-    words = metric.replace("_", " ")
-    title = words[0].upper() + words[1:]
+    words = in_words(metric)
+    title = as_title(words)
     epochs, values = lines.get("valid") or next(iter(lines.values()))
     percent, is_loss = is_fraction(metric), metric.endswith("loss")
     best = epochs[int((np.argmin if lower_is_better(metric) else np.argmax)(values))]
     every = [value for _, points in lines.values() for value in points]
     log = is_loss and min(every) > 0 and max(every) > 30 * min(every)
-    unit = unit_of(run.config["loss"]) if is_loss else "of examples" if percent else words
+    unit = unit_of(run.config["loss"]) if is_loss else whole_of(metric) if percent else words
     mark = best if "valid" in lines and len(epochs) > 1 else None
     limits = None if log else charts.without_the_start(list(lines.values()))
     src = charts.curves(lines, unit, log=log, percent=percent, mark=mark, limits=limits)
@@ -207,7 +218,9 @@ def sureness(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_figures(found: Predictions) -> list[Figure]:
-    """Confusions or ROC curves, and calibration; of numbers, predicted against true."""
+    """Confusions or ROC curves, and calibration; of numbers, predicted against true; of features, of pairs."""
+    if found.kind == "embedding":
+        return embedding.figures(found)
     if found.kind == "number":
         src = charts.true_against_predicted(found.labels.ravel(), found.predicted.ravel())
         error = np.sqrt(np.mean((found.labels - found.predicted) ** 2))
@@ -270,46 +283,48 @@ def roc_figure(found: Predictions) -> list[Figure]:
     ]
 
 
-def galleries(found: Predictions) -> list[dict[str, Any]]:
+def galleries(found: Predictions) -> list[Gallery]:
     """The most confident mistakes, and the least confident of the right ones, with their images."""
-    if found.shown is None or found.inputs is None or not len(found.shown) or not found.has_probs:
+    if found.kind == "embedding":
+        return embedding.galleries(found)
+    if found.shown is None or found.inputs is None or not found.has_probs:
         return []
-    examples = [example(found, i, pixels) for i, pixels in zip(found.shown, found.inputs, strict=True)]
-    wrong = [each for each in examples if not each["right"]]
-    right = [each for each in examples if each["right"]]
+    examples = [example(found, int(i), pixels) for i, pixels in zip(found.shown, found.inputs, strict=True)]
+    wrong = [each for each in examples if each.is_wrong]
+    right = [each for each in examples if not each.is_wrong]
     total = int((~found.right).sum())
     counted = (
         f"{len(wrong)} of {total:,}" if total > len(wrong) else "all of them" if total > 1 else "the only one"
     )
-    pages = [
-        ("The most confident mistakes", f"What it said, how sure it was, and what it is; {counted}.", wrong),
-        ("Right, but barely", "The right predictions that it was least sure of.", right),
-    ]
-    return [
-        {"title": title, "caption": caption, "examples": members}
-        for title, caption, members in pages
-        if members
-    ]
+    both = (
+        Gallery(
+            "The most confident mistakes", f"What it said, how sure it was, and what it is; {counted}.", wrong
+        ),
+        Gallery("Right, but barely", "The right predictions that it was least sure of.", right),
+    )
+    return [gallery for gallery in both if gallery.examples]
 
 
-def example(found: Predictions, index: int, pixels: np.ndarray) -> dict[str, Any]:
+def example(found: Predictions, index: int, pixels: np.ndarray) -> Example:
     """One example of a gallery."""
     predicted, true = found.name(found.predicted[index]), found.name(found.labels[index])
-    is_image = pixels.ndim == 3 and pixels.shape[-1] in (1, 3)
     confidence = f"{100 * found.confidence[index]:.3g} %"
-    return {
-        "index": int(index),
-        "right": bool(found.right[index]),
-        "predicted": predicted,
-        "true": true,
-        "confidence": confidence,
-        "src": charts.picture(pixels) if is_image else None,
-        "alt": f"Test example {index}, of class {true}, predicted {predicted} with {confidence}.",
-    }
+    alt = f"Test example {index}, of class {true}, predicted {predicted} with {confidence}."
+    is_wrong = not found.right[index]
+    return Example(
+        pictures(pixels, alt),
+        predicted,
+        confidence,
+        f"is {true}" if is_wrong else "right",
+        is_wrong,
+        f"no. {index}",
+    )
 
 
-def class_table(found: Predictions) -> Table:
-    """Precision, recall, F1 and support of each class; of sets, ranking too."""
+def class_table(found: Predictions) -> Table | None:
+    """Precision, recall, F1 and support of each class; of sets, ranking too; of features, cosines of pairs."""
+    if found.kind == "embedding":
+        return embedding.class_table(found)
     as_set = found.kind == "set"
     predicted, labels = (x if as_set else x.ravel() for x in (found.predicted, found.labels))
     rows = of_each_class(predicted, labels, found.classes)
@@ -333,8 +348,3 @@ def class_table(found: Predictions) -> Table:
         "Precision: of what it called so, what is so. Recall: of what is so, what it called so. "
         "F1: their harmonic mean.",
     )
-
-
-def in_hundredths(value: float) -> str:
-    """A score between 0 and 1."""
-    return "–" if math.isnan(value) else f"{value:.3f}"

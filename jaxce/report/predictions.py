@@ -1,5 +1,6 @@
-"""What a run said of the test part: kept in predictions.npz, read as classes, sets or numbers."""
+"""What a run said of the test part: kept in predictions.npz, read as classes, sets, numbers or features."""
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxce.errors import ConfigError
+from jaxce.files import write_whole
 from jaxce.losses import LOSSES
+from jaxce.report.pairs import hardest_pairs
 
 NUM_SHOWN = 12
+
+Kind = Literal["class", "sequence", "set", "number", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -20,14 +25,17 @@ class Predictions:
     """Outputs for the test part, and what they should have been.
 
     Attributes:
+        kind: What one example's label is; `embedding` where the outputs are features of an example of a class.
         loss: Name of the loss that the outputs were trained with: it says what they mean.
         outputs: What the network gave, [N, outputs].
         labels: A class [N] or several [N, K]; 0 or 1 for each class [N, C]; or a real number [N].
         classes: Names of the classes, in the labels' order; none where labels are numbers.
-        shown: Examples to show: mistakes, the most confident first, then right ones, the least confident first.
+        shown: Examples to show: mistakes, the most confident first, then right ones, the least confident first;
+            where outputs are features, pairs of examples, one after the other.
         inputs: Inputs of those.
     """
 
+    kind: Kind
     loss: str
     outputs: Float[np.ndarray, "examples outputs"]
     labels: Shaped[np.ndarray, "examples *label_shape"]
@@ -36,18 +44,9 @@ class Predictions:
     inputs: Shaped[np.ndarray, "shown *shape"] | None = None
 
     @property
-    def kind(self) -> Literal["class", "sequence", "set", "number"]:
-        """What one example's label is."""
-        if not np.issubdtype(self.labels.dtype, np.integer):
-            return "number"
-        if self.labels.ndim == 1:
-            return "class"
-        return "set" if self.labels.shape == self.outputs.shape else "sequence"
-
-    @property
     def has_probs(self) -> bool:
-        """Whether `probs` are probabilities: outputs trained by squared error are none."""
-        return LOSSES[self.loss].inputs == "logits"
+        """Whether `probs` are probabilities: features are none, nor are outputs trained by squared error."""
+        return self.kind != "embedding" and LOSSES[self.loss].inputs == "logits"
 
     @cached_property
     def probs(self) -> Float[np.ndarray, "examples parts classes"]:
@@ -86,6 +85,8 @@ class Predictions:
         """Examples for `shown`; none where labels are numbers."""
         if self.kind == "number":
             return np.zeros(0, int)
+        if self.kind == "embedding":
+            return hardest_pairs(self.outputs, self.labels, count // 2)
         return np.lexsort((np.where(self.right, self.confidence, -self.confidence), self.right))[:count]
 
     def name(self, label: Shaped[np.ndarray, "*label_shape"]) -> str:
@@ -98,26 +99,39 @@ class Predictions:
 
 def save_predictions(
     workdir: Path,
+    kind: Kind,
     loss: str,
     inputs: Shaped[np.ndarray, "examples *shape"],
     labels: Shaped[np.ndarray, "examples *label_shape"],
     outputs: Float[np.ndarray, "examples outputs"],
     classes: tuple[str, ...] = (),
+    unseen: tuple[str, ...] = (),
 ) -> None:
-    """Write `workdir`/predictions.npz: outputs and labels of the test part, and the inputs of the hardest."""
-    if classes:  # an unseen class cannot be named
-        seen = (labels < len(classes)).reshape(len(labels), -1).all(-1)
-        inputs, labels, outputs = inputs[seen], labels[seen], outputs[seen]
+    """Write `workdir`/predictions.npz: outputs and labels of the test part, and the inputs of the hardest.
+
+    Where there are `unseen` classes, numbered on from `classes`, only their examples are kept: the others say
+    nothing of how well classes are told apart that training did not have.
+
+    Raises:
+        OSError: It could not be written; what stood there before is still there.
+    """
+    if unseen:
+        chosen = labels >= len(classes)
+        inputs, labels, outputs = inputs[chosen], labels[chosen] - len(classes), outputs[chosen]
+    names = unseen or classes
     outputs = outputs.astype(np.float32).reshape(len(labels), -1)
-    shown = Predictions(loss, outputs, labels, classes).hardest()
+    shown = Predictions(kind, loss, outputs, labels, names).hardest()
+    file = io.BytesIO()
     np.savez_compressed(
-        workdir / "predictions.npz",
+        file,
+        kind=np.array(kind),
         outputs=outputs,
         labels=labels,
-        classes=np.array(classes, str),
+        classes=np.array(names, str),
         shown=shown,
         inputs=inputs[shown],
     )
+    write_whole(workdir / "predictions.npz", file.getvalue())
 
 
 def load_predictions(workdir: Path, loss: str) -> Predictions | None:
@@ -132,6 +146,7 @@ def load_predictions(workdir: Path, loss: str) -> Predictions | None:
     try:
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in ("outputs", "labels", "shown", "inputs")}
-            return Predictions(loss, classes=tuple(map(str, stored["classes"])), **arrays)
+            classes = tuple(map(str, stored["classes"]))
+            return Predictions(stored["kind"].item(), loss, classes=classes, **arrays)
     except Exception as error:  # NumPy and zipfile raise half a dozen kinds at a damaged file
         raise ConfigError(f"{path} is damaged ({error}): remove it to report on the run without it") from error

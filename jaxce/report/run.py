@@ -1,6 +1,7 @@
 """The folder of one run, read: config, curves, summary and predictions, each said to be damaged where it is."""
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -48,8 +49,8 @@ class Run:
         return f"unfinished: {len(self.rows)} of {self.config['epochs']} epochs"
 
     def series(self, metric: str) -> tuple[list[float], list[float]]:
-        """Epochs, and a metric in those that have it."""
-        points = [(row["epoch"], row[metric]) for row in self.rows if row.get(metric) is not None]
+        """Epochs, and a metric in those where it is a finite number."""
+        points = [(row["epoch"], row[metric]) for row in self.rows if math.isfinite(row.get(metric, math.nan))]
         return [epoch for epoch, _ in points], [value for _, value in points]
 
 

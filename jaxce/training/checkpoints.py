@@ -21,8 +21,23 @@ import orbax.checkpoint as ocp
 from jaxce.errors import Stopped, TrainingError
 from jaxce.training.step import State
 
-# What goes wrong in Orbax's threads reaches `save` or `__exit__` too, and there becomes one line.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
+# What goes wrong in Orbax's threads reaches `save`, `restore_latest` or `__exit__` too, and there becomes one
+# line: neither the loggers need tell it, nor the reads and writes that find the event loop closed after the
+# first of them failed, at some later moment and each with a traceback.
+for name in ("absl", "asyncio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+tell_unraisable = sys.unraisablehook
+
+
+def tell_what_is_not_of_orbax(unraisable: Any) -> None:
+    """What Python does with an exception that nobody can catch, but for those of Orbax's closed event loop."""
+    code = getattr(unraisable.object, "cr_code", None)
+    of_orbax = code is not None and "orbax" in code.co_filename
+    if not of_orbax and str(unraisable.exc_value) != "Event loop is closed":
+        tell_unraisable(unraisable)
+
+
+sys.unraisablehook = tell_what_is_not_of_orbax
 
 
 class Checkpoints:
@@ -167,7 +182,9 @@ def checksum(state: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why Orbax could not read or write, in a few words."""
+    """Why something could not be read or written, in a few words."""
+    if isinstance(error, json.JSONDecodeError) or "DATA_LOSS" in str(error):
+        return "a file in it is cut short or changed"
     if number := re.search(r"os_error_code='(\d+)'", str(error)):  # of TensorStore, in a message of many lines
         return os.strerror(int(number[1]))
     if isinstance(error, OSError) and error.strerror:

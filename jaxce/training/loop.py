@@ -15,11 +15,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
 from jaxce.data import Dataset, Examples, Split, load
-from jaxce.errors import Stopped, TrainingError
+from jaxce.errors import ConfigError, Stopped, TrainingError
+from jaxce.models import DEFAULT_WIDTHS
 from jaxce.report.predictions import save_predictions
-from jaxce.training.checkpoints import Checkpoints
+from jaxce.training.checkpoints import Checkpoints, reason
 from jaxce.training.events import events
-from jaxce.training.objective import Objective, make_objective
+from jaxce.training.objective import EmbeddingObjective, Objective, make_objective
 from jaxce.training.progress import progress
 from jaxce.training.signals import stop_requests
 from jaxce.training.step import make_train
@@ -46,7 +47,8 @@ def run(
         config: The run.
         workdir: A folder that does not exist or is empty, unless resuming.
         resume: Go on from the newest checkpoint in `workdir`.
-        started: `time.perf_counter()` when the clock of `wall_seconds` began; None for now.
+        started: `time.perf_counter()` when the clock of `wall_seconds` began; None for now. A run that is
+            resumed counts what its checkpoint had taken, too.
         keep: How many of the last checkpoints to keep beside the best.
         checkpoint_seconds: How long after one checkpoint to write the next, at the end of an epoch.
 
@@ -54,13 +56,16 @@ def run(
         What summary.json holds.
 
     Raises:
-        ConfigError: `workdir` is in use, holds another config or cannot be written; nothing in it is touched.
-        TrainingError: The loss is not finite, a file could not be written, or no checkpoint is whole.
+        ConfigError: The data do not fit the config; or `workdir` is in use, holds another config or cannot be
+            written, and nothing in it is touched.
+        TrainingError: The loss is not finite, a file could not be written, or no checkpoint is whole; where
+            it is only the page that could not be drawn, summary.json is there.
         Stopped: SIGINT or SIGTERM came, and the state is saved.
     """
     started = time.perf_counter() if started is None else started
     dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
     objective = make_objective(config, dataset)
+    check_model(config, dataset.train.inputs.shape[1:])
     with (
         claim(workdir, config, resume),
         stop_requests() as requests,
@@ -97,7 +102,7 @@ def train_and_test(
     metrics_file = workdir / "metrics.jsonl"
     state = (checkpoints.restore_latest(like=state) if resume else None) or state
     first = int(state.epoch)
-    keep_lines(metrics_file, first)
+    started -= keep_lines(metrics_file, first)
     with (
         metrics_file.open("a") as lines,
         events(workdir, first) as log,
@@ -138,20 +143,49 @@ def train_and_test(
         "versions": {"python": platform.python_version()} | versions(),
         "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
     }
-    test_inputs, test_labels = map(np.asarray, dataset.test)
-    save_predictions(workdir, config.loss, test_inputs, test_labels, scores["outputs"], dataset.classes)
     write_json(workdir / "summary.json", summary)
-    # Half a second of Matplotlib, which a run that fails need not pay.
-    from jaxce.report.page import write_report
-
-    write_report(workdir)
+    draw(config, dataset, objective, workdir, scores["outputs"])
     return summary
+
+
+def draw(config: Config, dataset: Dataset, objective: Objective, workdir: Path, outputs: np.ndarray) -> None:
+    """Write predictions.npz and report.html; a run that is done stays so, whatever goes wrong here.
+
+    Raises:
+        TrainingError: One could not be written.
+    """
+    kind = "embedding" if isinstance(objective, EmbeddingObjective) else dataset.labels
+    inputs, labels = map(np.asarray, dataset.test)
+    try:
+        # Half a second of Matplotlib, which a run that fails need not pay.
+        from jaxce.report.page import write_report
+
+        save_predictions(workdir, kind, config.loss, inputs, labels, outputs, dataset.classes, dataset.unseen)
+        write_report(workdir)
+    except Exception as error:
+        raise TrainingError(
+            f"the run is done and {workdir / 'summary.json'} is whole, but report.html could not be written: "
+            f"{reason(error)}; --resume --workdir {workdir} writes it"
+        ) from error
 
 
 def all_scores(objective: Objective, scores: Mapping[str, np.ndarray], part: Examples) -> dict[str, float]:
     """What was measured in the compiled step, and what needs all outputs of a part side by side."""
     means = {name: number(value) for name, value in scores.items() if name != "outputs"}
     return means | objective.score(scores["outputs"], np.asarray(part.labels))
+
+
+def check_model(config: Config, input_shape: tuple[int, ...]) -> None:
+    """Raise ConfigError where a convolutional network is given no images, or too small ones."""
+    if "cnn" not in config.model:
+        return
+    stages = len(config.widths or DEFAULT_WIDTHS[config.model]) - 1
+    if len(input_shape) != 3 or min(input_shape[:2]) < 2**stages:
+        raise ConfigError(
+            f"model {config.model} with {stages} stages needs images [H, W, C] of {2**stages}x{2**stages} "
+            f"pixels or more, but an example of data {config.data} has shape {input_shape}: "
+            f"take --model mlp or linear"
+        )
 
 
 def make_mesh(batch_size: int) -> Mesh:

@@ -12,9 +12,9 @@ from typing import Any
 
 from jaxce.config import Config
 from jaxce.errors import ConfigError, TrainingError
+from jaxce.files import PART, write_whole
 
 LOCK = ".lock"
-PART = ".part"
 
 
 @contextmanager
@@ -96,23 +96,25 @@ def check_resumable(workdir: Path, config: Config) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON: all of it, or nothing."""
-    part = path.with_name(path.name + PART)
-    part.write_text(json.dumps(value, indent=2) + "\n")
-    part.replace(path)
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
-def keep_lines(metrics_file: Path, epochs: int) -> None:
+def keep_lines(metrics_file: Path, epochs: int) -> float:
     """Cut off what was logged after the checkpoint that the run goes on from: it will be logged again.
 
     A line that was being written when the run was killed goes too.
+
+    Returns:
+        `seconds` of the last line kept: how long the run had taken by then.
     """
     if not metrics_file.exists():
-        return
-    kept = 0
+        return 0.0
+    kept, seconds = 0, 0.0
     for line in metrics_file.read_bytes().splitlines(keepends=True):
-        with contextlib.suppress(ValueError):
-            if line.endswith(b"\n") and json.loads(line)["epoch"] <= epochs:
-                kept += len(line)
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if line.endswith(b"\n") and (row := json.loads(line))["epoch"] <= epochs:
+                kept, seconds = kept + len(line), row["seconds"]
                 continue
         break
     os.truncate(metrics_file, kept)
+    return seconds

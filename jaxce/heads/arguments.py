@@ -1,0 +1,180 @@
+"""What the heads check before they compute: features, kernel, labels, masks and weights as flat rows."""
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxce.losses import validation
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class Head(NamedTuple):
+    """A linear head on flat rows.
+
+    Attributes:
+        features: [N, D].
+        kernel: [D, C].
+        bias: [C] or None.
+        batch: The shape that the N rows had.
+    """
+
+    features: Array
+    kernel: Array
+    bias: Array | None
+    batch: tuple[int, ...]
+
+
+def as_head(features: Any, kernel: Any, bias: Any) -> Head:
+    """The head, checked.
+
+    Raises:
+        ValueError: Shapes that do not fit.
+        TypeError: What is not floating-point.
+    """
+    features = validation.as_floating("features", features)
+    kernel = validation.as_floating("kernel", kernel)
+    if features.ndim < 1 or kernel.ndim != 2 or features.shape[-1] != kernel.shape[0]:
+        hint = ": use kernel.T" if kernel.ndim == 2 and features.shape[-1:] == kernel.shape[-1:] else ""
+        raise ValueError(
+            f"features has shape {features.shape} but kernel {kernel.shape}: the last axis of features must be "
+            f"as long as the first of kernel's two{hint}"
+        )
+    if kernel.shape[1] == 0:
+        raise ValueError(f"kernel has shape {kernel.shape}, but there must be a class")
+    if bias is not None:
+        bias = validation.as_floating("bias", bias)
+        if bias.shape != kernel.shape[1:]:
+            raise ValueError(
+                f"bias has shape {bias.shape} but kernel {kernel.shape}: bias must have one number per class, "
+                f"{kernel.shape[1:]}"
+            )
+    batch = features.shape[:-1]
+    return Head(features.reshape(math.prod(batch), features.shape[-1]), kernel, bias, batch)
+
+
+def as_softmax_labels(labels: Any, batch: tuple[int, ...], num_classes: int, keep: Array | None) -> Array:
+    """Class numbers [N], those not kept set to 0, or distributions [N, C]."""
+    dtype = jnp.asarray(labels).dtype
+    if jnp.issubdtype(dtype, jnp.floating):
+        labels = validation.as_array(labels)
+        validation.check_same_shape("labels", labels, "the logits would have", (*batch, num_classes))
+        return labels.reshape(-1, num_classes)
+    return as_class_numbers(labels, batch, num_classes, keep)
+
+
+def as_class_numbers(labels: Any, batch: tuple[int, ...], num_classes: int, keep: Array | None) -> Array:
+    """Class numbers [N], those not kept set to 0.
+
+    Raises:
+        ValueError: A shape that is not that of the batch, or a label kept that names no class.
+        TypeError: Labels that are not integers.
+    """
+    array: Any = validation.as_array(labels)
+    if array.shape != batch and jnp.issubdtype(array.dtype, jnp.integer):
+        raise ValueError(
+            f"labels has shape {array.shape} but features has {batch} without their last axis: "
+            f"{validation.fix('labels', array.shape, batch)}"
+        )
+    if keep is not None and jnp.issubdtype(array.dtype, jnp.integer):
+        kept, values = validation.concrete(keep), validation.concrete(array)
+        if kept is None or values is None:
+            array = jnp.where(keep.reshape(batch), array, 0)
+        else:  # so that inside jit too a label that counts can still be seen
+            array = np.where(kept.reshape(batch), values, 0)
+    return validation.as_integer_labels(array, num_classes).reshape(-1)
+
+
+def split_where(
+    where: Any, batch: tuple[int, ...], num_classes: int
+) -> tuple[Array | None, Array | None, Array | None]:
+    """A mask as (rows [N], classes of each row [N, C], classes of all rows [1, C]), one of them not None."""
+    if where is None:
+        return None, None, None
+    mask = validation.as_array(where)
+    if mask.dtype != bool:
+        raise TypeError(f"where must be boolean, but has dtype {mask.dtype}: compare it, as in where > 0")
+    if mask.shape == batch:
+        return mask.reshape(-1), None, None
+    logits = (*batch, num_classes)
+    if mask.shape == (num_classes,):
+        return None, None, mask[None]
+    if mask.ndim != len(logits) or any(a not in (1, b) for a, b in zip(mask.shape, logits, strict=True)):
+        raise ValueError(
+            f"where has shape {mask.shape}, but the logits would have {logits}: give {batch} to mask examples, "
+            f"({num_classes},) to mask classes, or {logits} to mask classes for each example"
+        )
+    if mask.shape[-1] == 1:
+        return jnp.broadcast_to(mask[..., 0], batch).reshape(-1), None, None
+    if all(length == 1 for length in mask.shape[:-1]):
+        return None, None, mask.reshape(1, num_classes)
+    return None, jnp.broadcast_to(mask, logits).reshape(-1, num_classes), None
+
+
+def check_one_per_row(loss: Callable[[Array, Array], Array], head: Head, labels: Array) -> None:
+    """ValueError unless `loss` gives one number for each of a few rows."""
+    few = 3
+    z = jax.ShapeDtypeStruct((few, head.kernel.shape[1]), jnp.promote_types(head.kernel.dtype, jnp.float32))
+    found = jax.eval_shape(loss, z, jax.ShapeDtypeStruct((few, *labels.shape[1:]), labels.dtype))
+    if getattr(found, "shape", None) != (few,):
+        advice = (
+            "add .sum(-1) or .mean(-1)" if getattr(found, "ndim", 0) == 2 else "leave out .mean() or .sum()"
+        )
+        raise ValueError(
+            f"loss gives {found} for logits of shape {z.shape}, but must give one number per row, ({few},): "
+            f"{advice}"
+        )
+
+
+def as_weights(weights: Any, batch: tuple[int, ...]) -> Array | None:
+    """One finite, non-negative weight per row, [N], or None."""
+    if weights is None:
+        return None
+    weights = validation.as_weights("weights", weights, batch, "one weight per example")
+    return weights.reshape(-1).astype(jnp.promote_types(weights.dtype, jnp.float32))
+
+
+def as_reduction(reduction: str) -> str:
+    """One of REDUCTIONS."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction is {reduction!r}, but must be one of {', '.join(map(repr, REDUCTIONS))}")
+    return reduction
+
+
+def as_chunk(chunk_size: Any) -> int | None:
+    """A number of rows, known when tracing, or None."""
+    if chunk_size is None:
+        return None
+    try:
+        chunk = operator.index(chunk_size)
+    except TypeError as error:
+        raise TypeError(f"chunk_size is {chunk_size}, but must be a Python integer or None") from error
+    if chunk < 1:
+        raise ValueError(f"chunk_size is {chunk}, but must be at or above 1")
+    return chunk
+
+
+def softmax_options(
+    num_classes: int, class_weights: Any, label_smoothing: Any, z_loss: Any, soft_cap: Any
+) -> dict[str, Any]:
+    """The options of a softmax head that do something, by name."""
+    if class_weights is not None:
+        class_weights = validation.as_weights(
+            "class_weights", class_weights, (num_classes,), "one weight per class"
+        )
+        class_weights = class_weights.astype(jnp.promote_types(class_weights.dtype, jnp.float32))
+    options = {
+        "label_smoothing": validation.as_hyperparameter(
+            "label_smoothing", label_smoothing, high=1.0, neutral=0.0
+        ),
+        "class_weights": class_weights,
+        "z_loss": validation.as_hyperparameter("z_loss", z_loss, neutral=0.0),
+        "soft_cap": None if soft_cap is None else validation.as_positive("soft_cap", soft_cap),
+    }
+    return {name: value for name, value in options.items() if value is not None}
