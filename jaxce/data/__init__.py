@@ -1,15 +1,17 @@
 """Where examples come from: functions from a split to arrays, and DATASETS, the one list of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from jaxce.data.bundled import digits, house_prices, iris, regression, tumor
 from jaxce.data.canvases import multilabel
 from jaxce.data.captcha import captcha
+from jaxce.data.examples import Examples, Stream, check_held, fits, stream
 from jaxce.data.npz import npz
 from jaxce.data.open_set import open_set
-from jaxce.data.split import Dataset, Examples, LabelKind, Split
+from jaxce.data.split import Dataset, LabelKind, Split
 from jaxce.data.tfds import tfds
 
 DATASETS: dict[str, Callable[[Split], Dataset]] = {
@@ -42,12 +44,23 @@ def is_data(name: str) -> bool:
 
 
 def load(name: str, split: Split) -> Dataset:
-    """The data set of that name in DATASETS or, after `tfds:`, in TensorFlow Datasets; or an .npz file's."""
+    """The data set of that name in DATASETS or, after `tfds:`, in TensorFlow Datasets; or an .npz file's.
+
+    Its train part is a stream where it is too large for a device.
+
+    Raises:
+        ConfigError: Its valid or test part is too large for a device; or what the data set itself raises.
+    """
     if name in DATASETS:
-        return DATASETS[name](split)
-    if name.startswith(TFDS):
-        return tfds(name.removeprefix(TFDS), split)
-    return npz(Path(name), split)
+        dataset = DATASETS[name](split)
+    elif name.startswith(TFDS):
+        dataset = tfds(name.removeprefix(TFDS), split)
+    else:
+        dataset = npz(Path(name), split)
+    check_held(name, valid=dataset.valid, test=dataset.test)
+    if isinstance(dataset.train, Stream) or fits(dataset.train):
+        return dataset
+    return replace(dataset, train=stream(dataset.train))
 
 
 __all__ = [
@@ -57,6 +70,7 @@ __all__ = [
     "Examples",
     "LabelKind",
     "Split",
+    "Stream",
     "captcha",
     "digits",
     "house_prices",

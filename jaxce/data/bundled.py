@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from jaxce.data.examples import Examples
 from jaxce.data.network import answers
-from jaxce.data.split import Dataset, Examples, Split
+from jaxce.data.split import Dataset, Split
 from jaxce.errors import TrainingError
 
 # scikit-learn takes a second to import, so each function imports it when it runs.

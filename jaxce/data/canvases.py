@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxce.data.bundled import digits
+from jaxce.data.examples import Examples
 from jaxce.data.generated import Arrays, generate
-from jaxce.data.split import Dataset, Examples, Split
+from jaxce.data.split import Dataset, Split
 
 SIDE = 20
 MOST_DIGITS = 4

@@ -8,8 +8,9 @@ from unittest import mock
 
 import numpy as np
 
+from jaxce.data.examples import Examples
 from jaxce.data.generated import Arrays, generate
-from jaxce.data.split import Dataset, Examples, Split
+from jaxce.data.split import Dataset, Split
 
 NUM_DIGITS = 4
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxce.data.split import Dataset, Examples, Split
+from jaxce.data.examples import Examples
+from jaxce.data.split import Dataset, Split
 from jaxce.errors import ConfigError
 
 HOW = "numpy.savez(path, inputs=..., labels=...)"

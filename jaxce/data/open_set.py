@@ -3,7 +3,8 @@
 import numpy as np
 
 from jaxce.data.bundled import digits
-from jaxce.data.split import Dataset, Examples, Split
+from jaxce.data.examples import Examples
+from jaxce.data.split import Dataset, Split
 
 SEEN, UNSEEN_IN_VALID = 70, 10
 # Pictures of each number: to learn from, to judge what was learnt by, and of the numbers never seen.
@@ -30,6 +31,7 @@ def open_set(split: Split) -> Dataset:
         )
         return Examples(pictures(part, numbers, rng), labels.astype(np.int32))
 
+    assert isinstance(parts.train, Examples)
     train = pictures(parts.train, seen.repeat(TO_TRAIN), np.random.default_rng([split.seed, 0]))
     return Dataset(
         Examples(train, np.arange(SEEN, dtype=np.int32).repeat(TO_TRAIN)),

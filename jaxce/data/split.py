@@ -2,21 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Array, Float, Shaped
 
+from jaxce.data.examples import Examples, Part, Stream, has_classes, take
 from jaxce.errors import ConfigError
 
 LabelKind = Literal["class", "sequence", "set", "number"]
-
-
-class Examples(NamedTuple):
-    """Inputs and the labels that belong to them, row by row."""
-
-    inputs: Float[Array | np.ndarray, "examples *shape"]
-    labels: Shaped[Array | np.ndarray, "examples *label_shape"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +17,7 @@ class Dataset:
     """A task: three disjoint parts, and what their labels mean.
 
     Attributes:
-        train: What is trained on.
+        train: What is trained on; a stream where it is too large for a device.
         valid: What settings are chosen by.
         test: What the final numbers are of.
         classes: The names of the classes in the labels' order; none where labels are numbers.
@@ -34,7 +27,7 @@ class Dataset:
             of: a network cannot name them, but it can tell whether two examples are of the same.
     """
 
-    train: Examples
+    train: Examples | Stream
     valid: Examples
     test: Examples
     classes: tuple[str, ...]
@@ -50,8 +43,10 @@ class Split:
     test_fraction: float
     seed: int
 
-    def divide(self, examples: Examples) -> tuple[Examples, Examples, Examples]:
+    def divide(self, examples: Part) -> tuple[Part, Part, Part]:
         """Train, valid and test: a partition; where labels are classes, each part has their proportions.
+
+        The labels of a stream are not known: its parts have them by the law of large numbers.
 
         The test part is drawn first and depends on nothing but the seed and its own fraction, so that
         runs which differ in `valid_fraction` still answer the same test.
@@ -65,9 +60,10 @@ class Split:
         told = f"valid_fraction = {self.valid_fraction} and test_fraction = {self.test_fraction} leave"
         check_counts(counts, examples, told)
         rest, test = self._drawn(examples, num_test)
-        return *self._drawn(rest, num_valid), test
+        train, valid = self._drawn(rest, num_valid)
+        return train, valid, test
 
-    def hold_out(self, examples: Examples, part: Literal["valid", "test"]) -> tuple[Examples, Examples]:
+    def hold_out(self, examples: Part, part: Literal["valid", "test"]) -> tuple[Part, Part]:
         """Train, and the one part that a data set lacks which comes with the other: a partition, as above.
 
         Raises:
@@ -79,7 +75,7 @@ class Split:
         check_counts(counts, examples, f"{part}_fraction = {fraction} leaves")
         return self._drawn(examples, count)
 
-    def _drawn(self, examples: Examples, count: int) -> tuple[Examples, Examples]:
+    def _drawn(self, examples: Part, count: int) -> tuple[Part, Part]:
         """The rest, and `count` examples."""
         from sklearn.model_selection import train_test_split  # a second to import: not before it is needed
 
@@ -92,20 +88,12 @@ class Split:
         return take(examples, rest), take(examples, drawn)
 
 
-def take(examples: Examples, rows: np.ndarray) -> Examples:
-    """Those rows of inputs and labels."""
-    return Examples(examples.inputs[rows], examples.labels[rows])
-
-
-def has_classes(examples: Examples) -> bool:
-    """Whether labels are class numbers, one an example."""
-    return examples.labels.ndim == 1 and np.issubdtype(examples.labels.dtype, np.integer)
-
-
-def check_counts(counts: Mapping[str, int], examples: Examples, told: str) -> None:
+def check_counts(counts: Mapping[str, int], examples: Examples | Stream, told: str) -> None:
     """Raise ConfigError when a part would have too few examples."""
-    needed = len(np.unique(examples.labels)) if has_classes(examples) else 1
-    why = f"too few for one of each of {needed} classes" if has_classes(examples) else "which needs one"
+    needed, why = 1, "which needs one"
+    if isinstance(examples, Examples) and has_classes(examples):
+        needed = len(np.unique(examples.labels))
+        why = f"too few for one of each of {needed} classes"
     for part, count in counts.items():
         if count < needed:
             raise ConfigError(f"{told} {count} of {len(examples.labels)} examples for {part}, {why}")

@@ -5,14 +5,17 @@ import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import jax
 import numpy as np
 
+from jaxce.data.examples import Part, Stream, check_held, fits
 from jaxce.data.network import answers
-from jaxce.data.split import Dataset, Examples, Split
+from jaxce.data.split import Dataset, Split
 from jaxce.errors import ConfigError, TrainingError
 
 PARTS = ("train", "validation", "test")
@@ -21,7 +24,8 @@ PARTS = ("train", "validation", "test")
 def tfds(name: str, split: Split, folder: Path | None = None) -> Dataset:
     """The data set that TensorFlow Datasets calls `name`, its own validation and test parts where it has them.
 
-    It is downloaded and prepared on first use. Bytes become [0, 1].
+    It is downloaded and prepared on first use. Bytes become [0, 1]. What is too large for a device stays on
+    disk, as a stream, but for valid and test.
 
     Args:
         name: As `tensorflow_datasets.builder` takes it, with configuration and version if need be.
@@ -45,15 +49,26 @@ def tfds(name: str, split: Split, folder: Path | None = None) -> Dataset:
                 f"tfds:{name} lies in {builder.data_dir} in a form without random access: move it away, or set "
                 f"TFDS_DATA_DIR to another folder, and it is prepared again"
             ) from error
-        parts = {part: read(sources[part], inputs, label) for part in PARTS if part in sources}
-    classes = tuple(builder.info.features[label].names)
+        unread = {part: unread_part(sources[part], inputs, label) for part in PARTS if part in sources}
+        classes = tuple(builder.info.features[label].names)
+        if fits(unread["train"]):
+            check_held(f"tfds:{name}", **unread)
+            return Dataset(*three({part: rows.read() for part, rows in unread.items()}, split), classes)
+        train, valid, test = three(unread, split)
+        check_held(f"tfds:{name}", valid=valid, test=test)
+        return Dataset(train, valid.read(), test.read(), classes)
+
+
+def three(parts: dict[str, Part], split: Split) -> tuple[Part, Part, Part]:
+    """Train, valid and test, of the parts that a data set comes with."""
+    train = parts["train"]
     if len(parts) == 1:
-        return Dataset(*split.divide(parts["train"]), classes)
+        return split.divide(train)
     if "test" not in parts:
-        parts["train"], parts["test"] = split.hold_out(parts["train"], "test")
+        train, parts["test"] = split.hold_out(train, "test")
     if "validation" not in parts:
-        parts["train"], parts["validation"] = split.hold_out(parts["train"], "valid")
-    return Dataset(parts["train"], parts["validation"], parts["test"], classes)
+        train, parts["validation"] = split.hold_out(train, "valid")
+    return train, parts["validation"], parts["test"]
 
 
 @contextlib.contextmanager
@@ -144,9 +159,28 @@ def missing(error: BaseException) -> str:
     return (getattr(error, "name", None) or "tensorflow").partition(".")[0]
 
 
-def read(source: Sequence[Any], inputs: str, label: str) -> Examples:
-    """All examples of one part."""
-    rows = [source[i] for i in range(len(source))]
-    values = np.stack([row[inputs] for row in rows])
-    scale = np.float32(255 if values.dtype == np.uint8 else 1)
-    return Examples(values.astype(np.float32) / scale, np.array([row[label] for row in rows], np.int32))
+@dataclass(frozen=True)
+class Fields(Sequence):
+    """Inputs and label of a data source's rows, without its other features."""
+
+    source: Any
+    names: tuple[str, str]
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.source)
+
+    def __getitem__(self, i: Any) -> Any:
+        """One row."""
+        row = self.source[i]
+        return tuple(row[name] for name in self.names)
+
+
+def unread_part(source: Any, inputs: str, label: str) -> Stream:
+    """One part; of its examples, only their shape is known."""
+    count, shape = len(source), source.dataset_info.features[inputs].shape
+    return Stream(
+        Fields(source, (inputs, label)),
+        jax.ShapeDtypeStruct((count, *shape), np.float32),
+        jax.ShapeDtypeStruct((count,), np.int32),
+    )

@@ -10,10 +10,27 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt32
 
 from jaxce.config import Config, hyperparams
-from jaxce.data import Dataset
+from jaxce.data import Dataset, Split, Stream, load
+from jaxce.errors import ConfigError
 from jaxce.training.loop import all_scores
 from jaxce.training.objective import make_objective
 from jaxce.training.step import State, make_train
+
+
+def load_whole(config: Config) -> Dataset:
+    """The data of a setting, all of which stay on the devices.
+
+    Raises:
+        ConfigError: They are too large for that; or what `load` raises.
+    """
+    dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
+    if isinstance(dataset.train, Stream):
+        raise ConfigError(
+            f"a sweep keeps its data on the device and does not stream, for which data {config.data} is too "
+            f"large, with {len(dataset.train.labels)} examples to train on: sweep over a part of them, or run "
+            f"train.py for each setting"
+        )
+    return dataset
 
 
 class Slots(NamedTuple):

@@ -15,9 +15,9 @@ from rich.console import Console
 from sqlalchemy.engine import make_url
 
 from jaxce.config import Config
-from jaxce.data import DATASETS, Split
 from jaxce.errors import ConfigError, Stopped, TrainingError
 from jaxce.sweep.plan import Plan, corners, plan_of, settings_of
+from jaxce.sweep.program import load_whole
 from jaxce.sweep.results import best_of, command_of, table_of
 from jaxce.sweep.space import apply
 from jaxce.sweep.study import Study, open_storage
@@ -111,7 +111,7 @@ def make_plan(
     """
     plan = Plan(name, base, tuple(over), sampler, trials, prune, metric="")
     first = apply(base, settings_of(plan)[0] or corners(plan.space)[0])
-    dataset = DATASETS[first.data](Split(first.valid_fraction, first.test_fraction, first.split_seed))
+    dataset = load_whole(first)
     return replace(plan, metric=make_objective(first, dataset).headline)
 
 

@@ -12,10 +12,9 @@ import numpy as np
 from optuna.trial import Trial, TrialState
 
 from jaxce.config import Config
-from jaxce.data import DATASETS, Split
 from jaxce.errors import ConfigError
 from jaxce.sweep.plan import program_of
-from jaxce.sweep.program import Program
+from jaxce.sweep.program import Program, load_whole
 from jaxce.sweep.proposals import values_of
 from jaxce.sweep.space import apply
 from jaxce.sweep.study import PROCESS, Row, Study
@@ -120,9 +119,7 @@ class Worker:
     def _program(self, config: Config) -> Program:
         group = program_of(config)
         if group not in self._programs:
-            dataset = DATASETS[config.data](
-                Split(config.valid_fraction, config.test_fraction, config.split_seed)
-            )
+            dataset = load_whole(config)
             count = min(self._parallel, self._study.num_settings)
             devices = self._devices[:count]
             # One at a time: the places of a group that is done with would only hold memory.

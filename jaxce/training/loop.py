@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
-from jaxce.data import Dataset, Examples, Split, load
+from jaxce.data import Dataset, Examples, Split, Stream, load
 from jaxce.errors import ConfigError, Stopped, TrainingError
 from jaxce.models import DEFAULT_WIDTHS
 from jaxce.report.predictions import save_predictions
@@ -100,17 +100,25 @@ def train_and_test(
     input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
     everywhere = NamedSharding(mesh, PartitionSpec())
     train, valid, test = (
-        jax.device_put(part, everywhere) for part in (dataset.train, dataset.valid, dataset.test)
+        part if isinstance(part, Stream) else jax.device_put(part, everywhere)
+        for part in (dataset.train, dataset.valid, dataset.test)
     )
 
     functions = make_train(config, input_shape, objective, num_train, mesh)
-    train_epoch = jax.jit(functions.train_epoch, donate_argnums=0)
+    train_epoch: Callable[..., Any] = jax.jit(functions.train_epoch, donate_argnums=0)
     evaluate = jax.jit(functions.evaluate)
     numbers = hyperparams(config)
     state = jax.jit(functions.init)(jax.random.key(config.seed), numbers)
 
     state = (checkpoints.restore_latest(like=state) if resume else None) or state
     first = int(state.epoch)
+    if isinstance(train, Stream):
+        # Two seconds of Grain, which a run on data that fit need not pay.
+        from jaxce.training.stream import in_blocks, read_blocks
+
+        batch_size = min(config.batch_size or num_train, num_train)
+        train_epoch = in_blocks(functions, mesh, num_train // batch_size)
+        train = read_blocks(train, config.seed, batch_size, range(first, config.epochs))
     with ExitStack() as stack:
         with together():
             if is_first():

@@ -45,11 +45,14 @@ class Train(NamedTuple):
         init: (key, hyperparams) -> state.
         train_epoch: (state, hyperparams, examples) -> state, and what the objective measures, `loss` and more,
             and `grad_norm`, in each step [steps].
+        train_block: (state, hyperparams, step, batches [steps, batch, ...]) -> the same, for the steps of an
+            epoch from `step` on; the last of them end the epoch.
         evaluate: (state, hyperparams, examples) -> the objective's measures, and the `outputs` [N, outputs].
     """
 
     init: Callable[[PRNGKeyArray, Hyperparams], State]
     train_epoch: Callable[[State, Hyperparams, Examples], tuple[State, Metrics]]
+    train_block: Callable[[State, Hyperparams, Int[Array, ""] | int, Examples], tuple[State, Metrics]]
     evaluate: Callable[[State, Hyperparams, Examples], Metrics]
 
 
@@ -96,7 +99,9 @@ def make_train(
         mean_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
         return place(State(params, opt_state, mean_params, order_key, jnp.zeros((), jnp.int32)))
 
-    def train_epoch(state: State, hyperparams: Hyperparams, examples: Examples) -> tuple[State, Metrics]:
+    def train_steps(
+        state: State, hyperparams: Hyperparams, steps: Int[Array, "steps"], batches: Examples
+    ) -> tuple[State, Metrics]:
         tx = make_optimizer(config, hyperparams, steps_per_epoch)
 
         def batch_loss(params: Params, batch: Examples, step: Array) -> tuple[Array, Metrics]:
@@ -117,12 +122,23 @@ def make_train(
             state = state._replace(params=params, opt_state=opt_state, mean_params=mean_params)
             return state, {**measures, "grad_norm": optax.tree.norm(grads)}
 
+        return jax.lax.scan(train_step, state, (steps, batches))
+
+    def train_epoch(state: State, hyperparams: Hyperparams, examples: Examples) -> tuple[State, Metrics]:
         order = epoch_order(state.key, state.epoch, num_train, batch_size)
         # One gather for the whole epoch: inside the step it would be fused into, and repeated for, every use.
         batches = place(jax.tree.map(lambda rows: jnp.asarray(rows)[order], examples), None, "batch")
         steps = state.epoch * steps_per_epoch + jnp.arange(steps_per_epoch)
-        state, metrics = jax.lax.scan(train_step, state, (steps, batches))
+        state, metrics = train_steps(state, hyperparams, steps, batches)
         return place((state._replace(epoch=state.epoch + 1), metrics))
+
+    def train_block(
+        state: State, hyperparams: Hyperparams, step: Int[Array, ""] | int, batches: Examples
+    ) -> tuple[State, Metrics]:
+        count = len(batches.labels)
+        steps = state.epoch * steps_per_epoch + step + jnp.arange(count)
+        state, metrics = train_steps(state, hyperparams, steps, place(batches, None, "batch"))
+        return place((state._replace(epoch=state.epoch + (step + count == steps_per_epoch)), metrics))
 
     def evaluate(state: State, hyperparams: Hyperparams, examples: Examples) -> Metrics:
         params = state.params if state.mean_params is None else state.mean_params
@@ -139,4 +155,4 @@ def make_train(
         measures = objective.measure(outputs, examples.labels, hyperparams, params)
         return place({**measures, "outputs": outputs})
 
-    return Train(init, train_epoch, evaluate)
+    return Train(init, train_epoch, train_block, evaluate)
