@@ -69,15 +69,22 @@ CALLS = [
         lambda: of_distributions(Z, np.stack([Z] * 3)),
         "labels has shape (3, 4, 3) but logits (4, 3): labels must have shape (4, 3)",
     ),
+    (
+        lambda: of_distributions(Z, np.zeros((5, 3), np.float32)),
+        "labels has shape (5, 3) but logits (4, 3): labels must have shape (4, 3)",
+    ),
     # Masks.
     (
         lambda: of_integers(Z, Y, where=np.ones(4)),
         "where must be boolean, but has dtype float32: compare it, as in where > 0",
     ),
-    (
-        lambda: of_integers(Z, Y, where=np.ones(3, bool)),
-        f"where has shape (3,) but logits (4, 3): give (4,) to mask examples or (4, 3) {WHERE}",
-    ),
+    *[
+        (
+            lambda n=n: of_integers(Z, Y, where=np.ones(n, bool)),
+            f"where has shape ({n},) but logits (4, 3): give (4,) to mask examples or (4, 3) {WHERE}",
+        )
+        for n in (1, 3)
+    ],
     (
         lambda: jaxce.kl_divergence(Z, Z, where=np.ones((4, 2), bool)),
         f"where has shape (4, 2) but log_predictions (4, 3): give (4,) to mask examples or (4, 3) {WHERE}",
@@ -143,7 +150,8 @@ CALLS = [
 
 @pytest.mark.parametrize(("call", "message"), CALLS, ids=[message[:60] for _, message in CALLS])
 def test_a_mistake_is_answered_with_what_was_given_what_fits_and_what_to_do(call, message):
-    with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}$"):
+    kind = TypeError if "dtype" in message else ValueError
+    with pytest.raises(kind, match=f"^{re.escape(message)}$"):
         call()
 
 
