@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from jaxce.config import load_config
 from jaxce.data import DATASETS, Split
@@ -29,6 +30,13 @@ def grid(*over, base=IRIS):
 
 def rows_in(workdir):
     return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Runs on one device, as a setting of a sweep: over several, sums are added up in another order."""
+    mesh = jax.make_mesh((1,), ("batch",), (AxisType.Auto,), devices=jax.devices()[:1])
+    monkeypatch.setattr("jaxce.training.loop.make_mesh", lambda batch_size: mesh)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +67,7 @@ def jaxce(command):
     )
 
 
-def test_each_setting_has_the_bits_of_a_run_alone(tmp_path):
+def test_each_setting_has_the_bits_of_a_run_alone(one_device, tmp_path):
     config = replace(load_config("digits"), widths=(4, 8), epochs=2, clip_norm=1.0, ema_decay=0.9)
     configs = [
         replace(config, learning_rate=rate, label_smoothing=smoothing, seed=seed)
@@ -123,7 +131,7 @@ def test_places_side_by_side_as_on_an_accelerator_give_the_same_numbers(monkeypa
     np.testing.assert_allclose(losses(), expected, rtol=1e-5)
 
 
-def test_a_sweep_of_one_setting_is_a_run_of_train(tmp_path):
+def test_a_sweep_of_one_setting_is_a_run_of_train(tmp_path, one_device):
     sweep(grid("seed=3"), tmp_path / "sweep", None, resume=False, parallel=None)
     (row,) = rows_in(tmp_path / "sweep")
     assert row["state"] == "complete"
