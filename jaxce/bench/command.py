@@ -11,10 +11,10 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from jaxce.bench import eager, heads, losses, training
+from jaxce.bench import eager, heads, losses, sweep, training
 from jaxce.bench.timing import Timing, Work, measure
 
-WORKS = {work.name: work for work in (*losses.WORKS, *eager.WORKS, *heads.WORKS, *training.WORKS)}
+WORKS = {work.name: work for work in (*losses.WORKS, *eager.WORKS, *heads.WORKS, *training.WORKS, *sweep.WORKS)}
 
 
 def main(argv: Sequence[str], prog: str = "jaxce bench") -> int:
