@@ -71,11 +71,12 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", options.devices)
 
     rng = np.random.default_rng(0)
-    seen = rng.choice(options.classes, SEEN, replace=False).astype(np.int32)
-    directions = rng.standard_normal((SEEN, FEATURES), np.float32)
+    num_seen = min(SEEN, options.classes // 2)
+    seen = rng.choice(options.classes, num_seen, replace=False).astype(np.int32)
+    directions = rng.standard_normal((num_seen, FEATURES), np.float32)
 
     def examples(count: int) -> tuple[Array, Array]:
-        which = rng.integers(0, SEEN, count)
+        which = rng.integers(0, num_seen, count)
         x = directions[which] + 0.5 * rng.standard_normal((count, FEATURES), np.float32)
         return jaxce.unit_vectors(x), jnp.asarray(seen[which])
 
