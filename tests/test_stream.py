@@ -23,7 +23,7 @@ from jaxce.config import Config, hyperparams
 from jaxce.data import Split, Stream, examples, load, tfds
 from jaxce.data.examples import Examples
 from jaxce.data.examples import stream as as_stream
-from jaxce.errors import ConfigError, Stopped
+from jaxce.errors import ConfigError, Stopped, TrainingError
 from jaxce.sweep.program import load_whole
 from jaxce.sweep.run import make_plan
 from jaxce.training import loop, step, stream
@@ -172,6 +172,19 @@ def test_blocks_are_read_ahead_by_other_threads_but_only_a_few(small_blocks):
     assert threading.main_thread() not in threads
     assert 2 * BATCH * 3 <= len(read) <= 2 * BATCH * (stream.READERS + 2)
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_an_example_that_cannot_be_read_is_told_in_one_line(small_blocks):
+    class Torn:
+        def __len__(self):
+            return NUM
+
+        def __getitem__(self, i):
+            raise OSError("Input/output\nerror")
+
+    message = r"^cannot read the training examples: OSError: Input/output error; when"
+    with pytest.raises(TrainingError, match=message):
+        next(read_blocks(replace(NUMBERED, source=Torn()), 0, BATCH, range(1)))
 
 
 # The training

@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxce.data import Examples, Stream
-from jaxce.errors import ConfigError
+from jaxce.data.examples import num_bytes
+from jaxce.errors import ConfigError, TrainingError
 from jaxce.training.objective import Hyperparams
 from jaxce.training.step import Metrics, State, Train
 
@@ -46,6 +47,7 @@ def read_blocks(
 
     Raises:
         ConfigError: The processes cannot share a batch evenly.
+        TrainingError: An example cannot be read.
     """
     shard = shard or grain.sharding.ShardByJaxProcess()
     share, remainder = divmod(batch_size, shard.shard_count)
@@ -55,8 +57,8 @@ def read_blocks(
         )
     total = len(stream.labels)
     steps = total // batch_size
-    example_bytes = 4 * int(np.prod(stream.inputs.shape[1:]))
-    steps_per_block = min(max(BLOCK_BYTES // (share * example_bytes), 1), steps)
+    share_bytes = share * num_bytes(stream) // total
+    steps_per_block = min(max(BLOCK_BYTES // share_bytes, 1), steps)
 
     def in_steps(rows: Any) -> Examples:
         return jax.tree.map(lambda column: column.reshape(-1, share, *column.shape[1:]), stream.stack(rows))
@@ -68,7 +70,14 @@ def read_blocks(
     wanted = blocks.repeat(epochs.stop)[epochs.start * len(blocks) :]
     ahead = grain.ReadOptions(num_threads=READERS, prefetch_buffer_size=READERS)
     with closing(iter(wanted.to_iter_dataset(ahead))) as iterator:
-        yield from iterator
+        try:
+            yield from iterator
+        except Exception as error:  # of whatever reads it: a disk, a damaged record, a decoder
+            told = " ".join(str(error).split())[:300]
+            raise TrainingError(
+                f"cannot read the training examples: {type(error).__name__}: {told}; when that is mended, "
+                f"--resume goes on from the last checkpoint"
+            ) from error
 
 
 def in_blocks(functions: Train, mesh: Mesh, steps: int) -> Callable[..., tuple[State, dict[str, np.ndarray]]]:
