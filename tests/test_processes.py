@@ -88,6 +88,7 @@ def assert_same_run(workdir, expected):
     assert not list(workdir.rglob("*tmp*"))
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_head_as_one():
     port = free_port()
     results = []
