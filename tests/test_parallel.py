@@ -154,11 +154,8 @@ OPTIONS = {
 @pytest.mark.parametrize(
     ("options", "reduction", "batch"),
     [(name, "mean", "data") for name in OPTIONS]
-    + [("smoothing, z-loss and cap", "none", "data")]
-    + [
-        pytest.param("smoothing, z-loss and cap", reduction, None, marks=pytest.mark.slow)
-        for reduction in ("mean", "none")
-    ],
+    + [("smoothing, z-loss and cap", *rest) for rest in (("none", "data"), ("mean", None))]
+    + [pytest.param("smoothing, z-loss and cap", "none", None, marks=pytest.mark.slow)],
 )
 def test_every_option_is_that_of_one_device(options, reduction, batch, rng, mesh):
     x, w, b, y = arrays(rng, mesh)
