@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +97,13 @@ def plain(x, w, b, y, *, soft_cap=None, where=None, reduction="mean", **options)
 
 
 @pytest.mark.parametrize(
-    ("reduction", "options"), [("mean", {}), ("mean", EVERYTHING), ("sum", EVERYTHING), ("none", EVERYTHING)]
+    ("reduction", "options"),
+    [
+        ("mean", EVERYTHING),
+        pytest.param("mean", {}, marks=pytest.mark.slow),
+        pytest.param("sum", EVERYTHING, marks=pytest.mark.slow),
+        ("none", EVERYTHING),
+    ],
 )
 def test_every_derivative_equals_that_of_the_loss_on_all_logits(reduction, options, rng, float64):
     x, w, b, y = arrays(rng, dtype=np.float64)
@@ -118,8 +125,15 @@ def test_every_derivative_equals_that_of_the_loss_on_all_logits(reduction, optio
     assert_same_derivatives(fused, whole, args, rng, (forward_over_reverse, forward_and_reverse_twice))
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 76, 77, 1000, None])
-@pytest.mark.parametrize("num_classes", [2049, 31])
+@pytest.mark.parametrize(
+    ("chunk_size", "num_classes"),
+    [(7, 2049), (None, 31)]
+    + [
+        pytest.param(*sizes, marks=pytest.mark.slow)
+        for sizes in product((1, 7, 76, 77, 1000, None), (2049, 31))
+        if sizes not in ((7, 2049), (None, 31))
+    ],
+)
 def test_neither_examples_nor_classes_have_to_divide_anything(chunk_size, num_classes, rng, monkeypatch):
     monkeypatch.setattr(chunks, "BLOCK_BYTES", 4 * 6 * 100)  # 2049 columns are 20 blocks of 100 and a rest
     jax.clear_caches()
@@ -252,6 +266,17 @@ LOSSES_OF_ROWS = {
     for name, loss in jaxce.LOSSES.items()
     if loss.inputs in ("logits", "predictions", "log_probs") and loss.returns == "losses"
 }
+# for the head, what others of the list are too: a loss of integers, of distributions, of components
+OF_THE_SAME_KIND = (
+    "poly_loss_cross_entropy",
+    "softmax_focal_loss",
+    "sigmoid_focal_loss",
+    "asymmetric_loss",
+    "squared_error",
+    "kl_divergence_with_log_targets",
+    "js_divergence",
+    "brier_score",
+)
 COMPONENTS = [name for name, loss in jaxce.LOSSES.items() if loss.labels in ("binary", "real")]
 
 
@@ -282,7 +307,13 @@ TWICE = pytest.param(forward_over_reverse, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("derive", [reverse, TWICE])
-@pytest.mark.parametrize("name", LOSSES_OF_ROWS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in OF_THE_SAME_KIND else name
+        for name in LOSSES_OF_ROWS
+    ],
+)
 def test_any_loss_of_the_list_can_be_the_head_s(name, derive, rng, float64):
     x, w, b, _ = arrays(rng, n=20, c=9, dtype=np.float64)
     loss, labels = of_rows(name), labels_for(name, rng, 20, 9)
@@ -305,7 +336,9 @@ def with_margin(margin, **options):
 
 
 @pytest.mark.parametrize("derive", [reverse, TWICE])
-@pytest.mark.parametrize("margin", MARGINS)
+@pytest.mark.parametrize(
+    "margin", [jaxce.arcface, *(pytest.param(m, marks=pytest.mark.slow) for m in MARGINS[1:])]
+)
 def test_margins_work_in_the_head(margin, derive, rng, float64):
     x, w, _, y = arrays(rng, n=20, c=9, dtype=np.float64)
     x = x.at[3].set(0)
@@ -320,7 +353,9 @@ def test_margins_work_in_the_head(margin, derive, rng, float64):
     assert_same_derivatives(fused, whole, (x, w), rng, [derive])
 
 
-@pytest.mark.parametrize("compile", [jax.jit, lambda f: f], ids=["jit", "eager"])
+@pytest.mark.parametrize(
+    "compile", [jax.jit, pytest.param(lambda f: f, marks=pytest.mark.slow)], ids=["jit", "eager"]
+)
 def test_numbers_in_the_closure_of_a_loss_are_differentiated_and_batched(compile, rng, float64):
     x, w, b, y = arrays(rng, n=20, c=9, dtype=np.float64)
     sizes = jnp.asarray(rng.uniform(0.5, 2, 20))

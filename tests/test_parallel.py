@@ -74,10 +74,13 @@ LOSSES_OF_ROWS = {
 
 # the reductions of a row that these make are also made by a loss that is not slow
 OF_THE_SAME_KIND = (
+    "poly_loss_cross_entropy",
+    "softmax_cross_entropy",
     "softmax_focal_loss",
     "sigmoid_focal_loss",
     "asymmetric_loss",
     "squared_error",
+    "brier_score",
     "kl_divergence_with_log_targets",
     "js_divergence",
 )
@@ -116,7 +119,14 @@ def test_any_loss_of_the_list_is_that_of_one_device_and_no_device_holds_a_full_r
 
 
 @pytest.mark.parametrize(
-    "margin", [jaxce.arcface, jaxce.cosface, jaxce.sphereface, jaxce.combined_margin, jaxce.soft_margin_softmax]
+    "margin",
+    [
+        jaxce.arcface,
+        *(
+            pytest.param(margin, marks=pytest.mark.slow)
+            for margin in (jaxce.cosface, jaxce.sphereface, jaxce.combined_margin, jaxce.soft_margin_softmax)
+        ),
+    ],
 )
 def test_margins_are_those_of_one_device(margin, rng, mesh):
     x, w, _, y = arrays(rng, mesh)
@@ -138,14 +148,14 @@ OPTIONS = {
     "some examples": lambda rng: {"where": rng.uniform(size=N) > 0.3},
     "some classes": lambda rng: {"where": np.arange(C) < C - 7, "label_smoothing": 0.1},
     "some classes of each": lambda rng: {"where": np.arange(C) < rng.integers(C // 2, C, N)[:, None]},
-    "none of them": lambda rng: {},
 }
 
 
 @pytest.mark.parametrize(
     ("options", "reduction", "batch"),
     [(name, "mean", "data") for name in OPTIONS]
-    + [("smoothing, z-loss and cap", *rest) for rest in (("none", "data"), ("mean", None), ("none", None))],
+    + [("smoothing, z-loss and cap", *rest) for rest in (("none", "data"), ("mean", None))]
+    + [pytest.param("smoothing, z-loss and cap", "none", None, marks=pytest.mark.slow)],
 )
 def test_every_option_is_that_of_one_device(options, reduction, batch, rng, mesh):
     x, w, b, y = arrays(rng, mesh)
@@ -186,7 +196,7 @@ def test_examples_over_two_axes(rng, mesh):
     assert_equal_and_no_full_row(head, args, y, ClassParallel(cube, "model", ("a", "b")))
 
 
-@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 1)])
+@pytest.mark.parametrize("shape", [(1, 8), pytest.param((8, 1), marks=pytest.mark.slow), (1, 1)])
 def test_an_axis_may_have_one_device(shape, rng, mesh):
     devices = mesh.devices.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
     parallel = ClassParallel(jax.sharding.Mesh(devices, ("data", "model")), "model", "data")

@@ -26,8 +26,8 @@ HEAD = [str(ROOT / "tests" / "head_process.py")]
 RUN = [str(ROOT / "train.py"), "iris", "--model=mlp", "--widths", "4", "--batch-size=32", "--ema-decay=0.9"]
 
 
-def start(*command):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+def start(*command, **settings):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | settings
     environment["XLA_FLAGS"] = ""  # one device each
     arguments = [sys.executable, *map(str, command)]
     return subprocess.Popen(
@@ -88,6 +88,7 @@ def assert_same_run(workdir, expected):
     assert not list(workdir.rglob("*tmp*"))
 
 
+@pytest.mark.slow
 def test_two_processes_train_a_head_as_one():
     port = free_port()
     results = []
@@ -113,6 +114,20 @@ def test_two_processes_are_one_run_whose_files_the_first_writes(tmp_path):
     ((status, _, errors),) = ends(start(*RUN, "--epochs=4", f"--workdir={alone}"))
     assert (status, errors) == (0, "")
     assert_same_run(pair, alone)
+
+
+@pytest.mark.slow
+def test_under_slurm_the_processes_find_each_other(tmp_path):
+    step = {
+        "SLURM_JOB_ID": str(free_port()),  # which JAX makes the coordinator's port of
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+    }
+    command = (*RUN, "--epochs=1", f"--workdir={tmp_path / 'run'}", "--coordinator=auto")
+    tasks = [start(*command, **step, SLURM_PROCID=str(i), SLURM_LOCALID=str(i)) for i in range(2)]
+    assert [(status, errors) for status, _, errors in ends(*tasks)] == [(0, "")] * 2
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["device"]["count"] == 2
 
 
 @pytest.mark.slow

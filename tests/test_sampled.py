@@ -47,6 +47,14 @@ def maybe_parallel(request):
     return request.getfixturevalue("parallel") if request.param else None
 
 
+MOSTLY_ONE_DEVICE = pytest.mark.parametrize(
+    "maybe_parallel",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    indirect=True,
+    ids=["one device", "eight devices"],
+)
+
+
 def test_a_sample_has_every_label_and_no_class_twice(rng, maybe_parallel):
     labels = rng.integers(0, C, N)
     labels[:6] = labels[6]
@@ -131,6 +139,7 @@ def errors_of(head, full, key, rounds, *args):
     return np.array(single), np.array(of_mean)
 
 
+@MOSTLY_ONE_DEVICE
 @pytest.mark.parametrize("name", ["partial_fc", "sampled_softmax"])
 def test_estimates_tend_to_the_full_loss_and_gradients_as_samples_grow(name, rng, maybe_parallel):
     x, w, b, y = arrays(rng, maybe_parallel)
@@ -186,6 +195,7 @@ def test_tiny_sampled_losses_keep_their_accuracy():
     assert sure == 0
 
 
+@MOSTLY_ONE_DEVICE
 def test_gradients_of_sampled_softmax_are_central_differences(rng, maybe_parallel):
     with jax.enable_x64(True):
         x, w, b, y = arrays(rng, maybe_parallel)
