@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -317,9 +318,12 @@ def test_a_run_stopped_after_two_epochs_and_resumed_has_the_bits_of_an_unbroken_
     assert rows(tmp_path / "stopped") == rows(tmp_path / "unbroken")
 
 
-def test_a_run_killed_while_it_streams_ends_with_the_bits_of_one_that_never_stopped(folder, tmp_path):
+@pytest.fixture
+def start(folder, tmp_path):
+    """Start a run of the front door, in a process with a small device."""
+
     def start(workdir, *flags):
-        command = [sys.executable, "-c", FRONT_DOOR, "digits", "--data", "tfds:our_stream", "--epochs", "60"]
+        command = [sys.executable, "-c", FRONT_DOOR, "digits", "--data", "tfds:our_stream"]
         command += [
             "--widths",
             "2",
@@ -335,6 +339,7 @@ def test_a_run_killed_while_it_streams_ends_with_the_bits_of_one_that_never_stop
             "TFDS_DATA_DIR": str(folder),
             "PYTHONPATH": str(ROOT),
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "JAX_PLATFORMS": "cpu",
         }
         return subprocess.Popen(
             [*command, "--checkpoint-seconds", "0", "--workdir", str(workdir), *flags],
@@ -343,17 +348,43 @@ def test_a_run_killed_while_it_streams_ends_with_the_bits_of_one_that_never_stop
             text=True,
         )
 
+    return start
+
+
+def test_a_run_killed_while_it_streams_ends_with_the_bits_of_one_that_never_stopped(start, tmp_path):
+    flags = ("--epochs", "60")
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    process = start(killed)
+    process = start(killed, *flags)
     while process.poll() is None and len(rows(killed)) < 15:
         time.sleep(0.01)
     process.kill()
     errors = process.communicate()[1]
     assert process.returncode == -signal.SIGKILL, errors
     assert 0 < bits(killed)[0] < 60
-    for process in (start(killed, "--resume"), start(unbroken)):
+    for process in (start(killed, *flags, "--resume"), start(unbroken, *flags)):
         assert process.communicate()[1] == ""
         assert process.returncode == 0
     assert bits(killed) == bits(unbroken)
     assert bits(killed)[0] == 60
     assert rows(killed) == rows(unbroken)
+
+
+def test_two_processes_stream_as_one(start, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = ("--epochs=3", f"--coordinator=127.0.0.1:{port}", "--num-processes=2")
+    pair, alone = tmp_path / "pair", tmp_path / "alone"
+    processes = [start(pair, *both, f"--process-id={index}") for index in range(2)]
+    try:
+        for errors in [process.communicate(timeout=120)[1] for process in processes]:
+            assert errors == ""
+    finally:
+        for process in processes:
+            process.kill()
+    assert json.loads((pair / "summary.json").read_text())["device"]["count"] == 2
+    process = start(alone, "--epochs=3")
+    assert process.communicate()[1] == ""
+    assert len(rows(pair)) == 3
+    for row, other in zip(rows(pair), rows(alone), strict=True):
+        assert row == pytest.approx(other, rel=1e-4)

@@ -1,7 +1,7 @@
 """What a part of a data set is: arrays, or a stream of what is too large to be one array on a device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,7 +33,7 @@ class Stream:
         labels: Shape and dtype of all labels.
     """
 
-    source: Sequence[tuple[Any, Any]]
+    source: Sequence[tuple[Any, Any]] = field(repr=False)  # which may say where in memory it is
     inputs: jax.ShapeDtypeStruct
     labels: jax.ShapeDtypeStruct
 
