@@ -1,6 +1,10 @@
-"""What all tests share: no accidental broadcasting, and random numbers seeded from each test's own name."""
+"""What tests share: no accidental broadcasting, random numbers seeded by test, and the command as a process."""
 
+import os
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,3 +17,35 @@ jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for meshes
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def command(tmp_path, caches):
+    """Arguments and settings of a process that runs `python -m jaxce` in an empty folder."""
+
+    def build(*args, **changes):
+        settings = {
+            "XDG_CACHE_HOME": str(caches),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "COLUMNS": "120",
+        }
+        return {
+            "args": [sys.executable, "-m", "jaxce", *args],
+            "cwd": tmp_path,
+            "env": os.environ | settings | changes,
+            "text": True,
+        }
+
+    return build
+
+
+@pytest.fixture
+def jaxce(command):
+    return lambda *args, **changes: subprocess.run(
+        **command(*args, **changes), capture_output=True, check=False
+    )

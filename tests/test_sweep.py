@@ -1,7 +1,6 @@
 """Sweeps end to end: each setting is what train.py gives, in one program; and what the command says."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -37,34 +36,6 @@ def one_device(monkeypatch):
     """Runs on one device, as a setting of a sweep: over several, sums are added up in another order."""
     mesh = jax.make_mesh((1,), ("batch",), (AxisType.Auto,), devices=jax.devices()[:1])
     monkeypatch.setattr("jaxce.training.loop.make_mesh", lambda batch_size: mesh)
-
-
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def command(tmp_path, caches):
-    """Arguments and settings of a process that runs `python -m jaxce` in an empty folder."""
-
-    def build(*args, **changes):
-        settings = {"XDG_CACHE_HOME": str(caches), "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-        return {
-            "args": [sys.executable, "-m", "jaxce", *args],
-            "cwd": tmp_path,
-            "env": os.environ | settings | changes,
-            "text": True,
-        }
-
-    return build
-
-
-@pytest.fixture
-def jaxce(command):
-    return lambda *args, **changes: subprocess.run(
-        **command(*args, **changes), capture_output=True, check=False
-    )
 
 
 def test_each_setting_has_the_bits_of_a_run_alone(one_device, tmp_path):

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,34 +33,6 @@ def grid(*over, base=IRIS):
 
 def rows_in(workdir):
     return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def command(tmp_path, caches):
-    """Arguments and settings of a process that runs `python -m jaxce` in an empty folder."""
-
-    def build(*args, **changes):
-        settings = {"XDG_CACHE_HOME": str(caches), "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-        return {
-            "args": [sys.executable, "-m", "jaxce", *args],
-            "cwd": tmp_path,
-            "env": os.environ | settings | changes,
-            "text": True,
-        }
-
-    return build
-
-
-@pytest.fixture
-def jaxce(command):
-    return lambda *args, **changes: subprocess.run(
-        **command(*args, **changes), capture_output=True, check=False
-    )
 
 
 @pytest.fixture
