@@ -59,5 +59,6 @@ def free_place(image: np.ndarray, digit: np.ndarray, rng: np.random.Generator) -
     """Top and left of a place where ink covers least ink, at random among the places where it does."""
     windows = np.lib.stride_tricks.sliding_window_view(image, digit.shape)
     covered = np.minimum(windows, digit[None, None]).sum((2, 3))
-    top, left = rng.choice(np.argwhere(covered == covered.min()))
-    return int(top), int(left)
+    places = np.argwhere(covered == covered.min())
+    top, left = places[rng.integers(len(places))].tolist()
+    return top, left

@@ -146,7 +146,7 @@ def spread(heights: Float[np.ndarray, "n"], gap: float) -> Float[np.ndarray, "n"
             if overlap > 1e-9:
                 placed[low] -= overlap / 2
                 placed[low + 1] += overlap / 2
-        placed += max(0.0, -placed[:1].sum()) - max(0.0, placed[-1:].sum() - 1)
+        placed += max(0.0, -float(placed[:1].sum())) - max(0.0, float(placed[-1:].sum()) - 1)
     result = np.empty_like(placed)
     result[order] = placed
     return result

@@ -256,7 +256,7 @@ def confusion_figure(found: Predictions) -> Figure:
     alt = f"Confusion matrix of {size} classes: {counts.trace():,} of {counts.sum():,} right."
     caption = "Shade: share of the true class."
     if wrong.max() > 0:
-        true, predicted = np.unravel_index(wrong.argmax(), wrong.shape)
+        true, predicted = np.unravel_index(np.argmax(wrong), wrong.shape)
         times = "once" if wrong.max() == 1 else f"{wrong.max()} times"
         worst = f"{found.classes[true]} taken for {found.classes[predicted]}, {times}"
         alt += f" Most frequent mistake: {worst}."

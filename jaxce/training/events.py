@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jaxce.training.progress import Show
@@ -32,7 +32,13 @@ def events(workdir: Path, first: int) -> Iterator[Show]:
         writer.write_event(Event(wall_time=time.time(), step=first + 1, session_log=restart))
         yield write
     finally:
-        writer.close()
+        try:
+            writer.close()
+        except OSError:
+            # Of a full disk. The file is still open, and would fail again, unasked, when Python collects it.
+            with suppress(OSError):
+                writer._py_recordio_writer.close()
+            raise
 
 
 def tag(name: str) -> str:
