@@ -1,6 +1,7 @@
 """What tests share: no accidental broadcasting, random numbers seeded by test, and the command as a process."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -49,3 +50,12 @@ def jaxce(command):
     return lambda *args, **changes: subprocess.run(
         **command(*args, **changes), capture_output=True, check=False
     )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Path of a Chromium. pip cannot install one; without, the tests that read the pages' markup still run."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    return pytest.skip("no Chromium, which pip cannot install (Debian: apt-get install chromium)")

@@ -174,7 +174,7 @@ def test_a_damaged_file_is_drawn_again_and_mended(tmp_path):
     generate("squares", squares, 5, {}, tmp_path)
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
-    for damaged in (b"", whole[: len(whole) // 2], b"not a zip", whole[:40] + b"XXXX" + whole[44:]):
+    for damaged in (b"", whole[: len(whole) // 2], b"not a zip", whole[:40] + b"?!?!" + whole[44:]):
         file.write_bytes(damaged)
         np.testing.assert_array_equal(generate("squares", squares, 5, {}, tmp_path)["squares"][-1], 16)
         generate("squares", never, 5, {}, tmp_path)

@@ -428,11 +428,12 @@ def test_a_disk_too_small_for_the_page_leaves_a_run_that_is_done(front_door, unb
     assert json.loads((workdir / "summary.json").read_text())["test"] == summary["test"]
 
 
-@pytest.mark.skipif(shutil.which("prlimit") is None, reason="there is no prlimit")
 def test_a_limit_on_the_size_of_files_is_told_in_one_line_and_the_run_goes_on_without_it(
     front_door, unbroken, tmp_path
 ):
-    workdir, before = tmp_path / "run", ["prlimit", "--fsize=8192"]
+    limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); "
+    before = [sys.executable, "-c", limited + "os.execv(sys.argv[1], sys.argv[1:])"]
+    workdir = tmp_path / "run"
     flags = ["--epochs", EPOCHS, "--checkpoint-seconds", 0, "--workdir", workdir]
     # The compiled programs are larger too, and are done without.
     status, _, errors = ends(front_door(*flags, before=before, cache=tmp_path / "cache"))

@@ -1,6 +1,5 @@
 """sweep.html: strictly well-formed, self-contained, true to the results, with and without each kind of them."""
 
-import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -110,18 +109,14 @@ def test_numbers_that_span_a_decade_stand_by_their_logarithm_and_words_in_a_row(
     assert Scale([(8, 16)]).ends == (-0.5, 0.5)
 
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-def test_a_browser_shows_the_page(tmp_path):
+def test_a_browser_shows_the_page(browser, tmp_path):
     page_of(ROWS, tmp_path)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     picture, page = tmp_path / "page.png", (tmp_path / "sweep.html").as_uri()
     done = subprocess.run(
         [
-            BROWSER,
+            browser,
             *flags,
             f"--screenshot={picture}",
             "--window-size=1000,1800",

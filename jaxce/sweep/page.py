@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxce.files import write_whole
 from jaxce.report.page import in_unit, render
 from jaxce.report.parts import Figure, Table
 from jaxce.sweep.figures import importance_chart, parallel_coordinates, response_curve
@@ -15,9 +16,7 @@ from jaxce.sweep.results import Row, best_of, by_rank, by_setting, command_of, m
 
 def write_page(rows: Sequence[Row], importances: Mapping[str, float], plan: Plan, path: Path) -> None:
     """Write the page; sections whose data are not there are left out."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(render("sweep.html", **page_of(rows, importances, plan)), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, render("sweep.html", **page_of(rows, importances, plan)))
 
 
 def page_of(rows: Sequence[Row], importances: Mapping[str, float], plan: Plan) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from optuna.trial import Trial, TrialState
 
 from jaxce.config import Config
 from jaxce.errors import ConfigError
+from jaxce.files import write_whole
 from jaxce.sweep.plan import program_of
 from jaxce.sweep.program import Program, load_whole
 from jaxce.sweep.proposals import values_of
@@ -196,9 +197,8 @@ class Worker:
     def _write(self) -> list[Row]:
         """Write results.jsonl: all of it, or nothing."""
         self._study_rows = self._study.rows()
-        part = self._workdir / "results.jsonl.part"
-        part.write_text("".join(json.dumps(row) + "\n" for row in self._study_rows))
-        part.replace(self._workdir / "results.jsonl")
+        lines = "".join(json.dumps(row) + "\n" for row in self._study_rows)
+        write_whole(self._workdir / "results.jsonl", lines)
         return self._study_rows
 
 
