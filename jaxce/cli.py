@@ -21,6 +21,7 @@ import tyro
 
 from jaxce.config import Config, check, describe_configs, did_you_mean, in_words, load_config
 from jaxce.errors import ConfigError, Stopped, TrainingError
+from jaxce.training.devices import make_cpu_devices
 from jaxce.training.processes import is_first, join, together
 
 DONE, FAILED, MISUSED = 0, 1, 2
@@ -112,10 +113,12 @@ def train(args: list[str], prog: str) -> int:
     flags = parse(TrainFlags(config=config), args, prog)
     if flags.resume and flags.workdir is None:
         raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
+    make_cpu_devices(flags.config.class_devices)
     join(flags.coordinator, flags.num_processes, flags.process_id)
     with together():
         if flags.resume and flags.workdir and name is None:
             flags = parse(TrainFlags(config=stored_config(flags.workdir)), args, prog)
+            make_cpu_devices(flags.config.class_devices)
         workdir = flags.workdir or (new_workdir(Path(name or "digits").stem) if is_first() else Path("runs"))
     from jaxce.training.loop import run  # seconds of imports that --help and mistakes need not wait for
 
@@ -134,8 +137,10 @@ def train(args: list[str], prog: str) -> int:
             with contextlib.suppress(OSError):  # as it must be, unless the run failed before it wrote anything
                 workdir.rmdir()
     results = ", ".join(f"{metric} {value:.4f}" for metric, value in summary["test"].items())
+    memory = sum(summary["memory"].values()) / 2**20
+    cost = f"{summary['wall_seconds']:.1f} s" + (f", {memory:,.0f} MiB a device" if memory else "")
     if is_first():
-        print(f"test {results}; {summary['wall_seconds']:.1f} s; results in {workdir}")
+        print(f"test {results}; {cost}; results in {workdir}")
     return DONE
 
 

@@ -127,6 +127,11 @@ class Config:
     """Epochs, fractions too, over which the margin comes in: large_margin_softmax learns nothing without."""
     embedding_width: int = 32
     """Length of the feature vectors that a head takes, and that examples of unseen classes are compared by."""
+    num_sampled: int | None = None
+    """Classes that a step sees, the batch's own and others at random, for more than a step has time for. None:
+    all. Valid and test always see all."""
+    class_devices: int = 1
+    """Devices to spread the head's classes over; on a CPU, virtual ones. The others share out the batch."""
 
     optimizer: Literal["sgd", "momentum", "adam", "adamw", "lamb", "lion"] = "adam"
     """Update rule, from Optax."""
@@ -185,6 +190,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "test_fraction": (lambda x: 0 < x < 1, "between 0 and 1"),
     "learning_rate": (lambda x: x > 0, "above 0 and finite"),
     "embedding_width": (lambda x: x >= 1, "at least 1"),
+    "num_sampled": (lambda x: x >= 1, "at least 1, or None for all classes"),
+    "class_devices": (lambda x: x >= 1, "at least 1"),
     "clip_norm": (lambda x: x > 0, "above 0 and finite"),
     "momentum": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
     "ema_decay": (lambda x: 0 <= x < 1, "at least 0 and below 1"),
@@ -275,6 +282,8 @@ def check_head(config: Config) -> None:
             f"head {config.head} goes before a loss of class numbers, but {config.loss} takes {takes} labels"
         )
     head = jaxce.LOSSES[config.head]
+    if head.inputs == "features" and (config.num_sampled is not None or config.class_devices > 1):
+        raise ConfigError(f"head {config.head} forms all logits: num_sampled and class_devices are for others")
     for name, value in options.items():
         if name not in head.options:
             raise ConfigError(f"{name} is no option of {config.head}")

@@ -117,6 +117,29 @@ def test_two_processes_are_one_run_whose_files_the_first_writes(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_share_a_batch_and_each_spreads_the_classes(tmp_path):
+    alone, pair = tmp_path / "alone", tmp_path / "pair"
+    head = ("--epochs=4", "--head=cosface", "--margin=0.2", "--scale=8")
+    first, second = ends(*two_of_run(*head, "--class-devices=3", f"--workdir={pair}"))
+    assert (first[0], first[2], second) == (0, "", (0, [], "")), (first, second)
+    assert json.loads((pair / "summary.json").read_text())["device"]["count"] == 6
+    ((status, _, errors),) = ends(start(*RUN, *head, f"--workdir={alone}"))
+    assert (status, errors) == (0, "")
+    for row, other in zip(epochs(pair), epochs(alone), strict=True):
+        for name in set(other) - {"seconds"}:
+            assert_allclose(row[name], other[name], rtol=1e-4, err_msg=name)
+    flags = ("--resume", f"--workdir={pair}", "--class-devices=3", "--coordinator", f"127.0.0.1:{free_port()}")
+    # the checkpoint that the first wrote holds the parts of all its devices: both go on from it
+    (pair / "summary.json").unlink()
+    both = [start(str(ROOT / "train.py"), *RUN[1:], *head, *flags, "--num-processes=2", f"--process-id={i}")
+            for i in (0, 1)]  # fmt: skip
+    first, second = ends(*both)
+    assert (first[0], first[2], second) == (0, "", (0, [], "")), (first, second)
+    test, other = (json.loads((path / "summary.json").read_text())["test"] for path in (pair, alone))
+    assert test == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.slow
 def test_under_slurm_the_processes_find_each_other(tmp_path):
     step = {
         "SLURM_JOB_ID": str(free_port()),  # which JAX makes the coordinator's port of

@@ -76,6 +76,7 @@ def make_run(folder, epochs=25, finished=True, test=None, predictions=None, **ch
     if finished:
         summary = {"test": test or {"accuracy": 0.5, "loss": 1.25}, "wall_seconds": 75.0}
         summary |= {"versions": {"jax": "1.2.3"}, "device": {"kind": "abacus", "count": 2}}
+        summary["memory"] = {"held": 2**21, "temporary": 2**20}
         (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -137,6 +138,7 @@ def test_a_page_is_well_formed_loads_nothing_and_has_the_sections_that_its_label
     text = text_of(page)
     assert "50 % test accuracy" in text.replace("test accuracy 50 %", "50 % test accuracy")
     assert "2 × abacus" in text
+    assert "3 MiB" in text
     assert "1.2.3" in text
     assert "1 min 15 s" in text
 
@@ -214,6 +216,17 @@ def test_features_are_compared_by_pairs_of_unseen_classes_and_never_taken_for_lo
     ]
     curve = metrics.verification_curve(*metrics.all_pairs(found.outputs, found.labels)[2:])
     assert curve.area == pytest.approx((4 + 2.5) / 8)
+
+
+def test_of_many_classes_a_caption_names_some(tmp_path, rng):
+    names = tuple(f"n{i}" for i in range(1000))
+    labels = np.arange(50).repeat(2)
+    save_predictions(
+        tmp_path, "embedding", SOFTMAX, np.zeros((100, 2)), labels, rng.normal(size=(100, 3)), names
+    )
+    shown, _ = embedding.figures(load_predictions(tmp_path, SOFTMAX))
+    assert "n0, n1, " in shown.caption
+    assert shown.caption.endswith("n19 and 30 more.")
 
 
 def test_features_of_one_class_leave_nothing_to_compare(tmp_path):

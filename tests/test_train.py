@@ -47,7 +47,8 @@ def test_training_says_how_well_how_long_and_where_the_results_are(python, tmp_p
     assert workdir.name.startswith("iris-")
     summary = json.loads((workdir / "summary.json").read_text())
     assert last.startswith(f"test accuracy {summary['test']['accuracy']:.4f}, loss ")
-    assert last.endswith(f" s; results in runs/{workdir.name}")
+    memory = sum(summary["memory"].values()) / 2**20
+    assert last.endswith(f" s, {memory:,.0f} MiB a device; results in runs/{workdir.name}")
     assert summary["config"]["epochs"] == 2
     assert summary["config"]["data"] == "iris"
     assert (caches / "jaxce").is_dir()

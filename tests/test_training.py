@@ -382,7 +382,8 @@ def test_a_run_leaves_its_config_metrics_summary_and_checkpoints(finished, tiny)
         "events",
     }
     assert json.loads((workdir / "summary.json").read_text()) == json.loads(json.dumps(summary))
-    assert {"test", "wall_seconds", "config", "versions", "device"} <= set(summary)
+    assert {"test", "wall_seconds", "config", "versions", "device", "memory"} <= set(summary)
+    assert summary["memory"]["held"] > 0
     assert 0 <= summary["test"]["accuracy"] <= 1
     assert json.loads((workdir / "config.json").read_text())["learning_rate"] == tiny.learning_rate
     assert [row["epoch"] for row in rows(workdir)] == [1, 2, 3, 4]
@@ -436,13 +437,17 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(finished, ti
     assert_same_bits(*states)
 
 
-def test_a_workdir_in_use_is_refused_and_left_as_it_was(finished, tiny):
+def test_a_workdir_in_use_is_refused_unloaded_and_left_as_it_was(finished, tiny, monkeypatch):
+    monkeypatch.setattr("jaxce.training.loop.load", None)  # which may take minutes
     workdir, _ = finished
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
     with pytest.raises(ConfigError, match="is not empty: add --resume"):
         run(tiny, workdir)
     with pytest.raises(ConfigError, match="it was started with seed = 0"):
         run(replace(tiny, seed=1), workdir, resume=True)
+    (workdir.parent / "file").touch()
+    with pytest.raises(ConfigError, match="file is a file: name a folder"):
+        run(tiny, workdir.parent / "file")
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
@@ -509,7 +514,8 @@ import jax
 import numpy as np
 from jaxce.config import Config, hyperparams
 from jaxce.data import Examples
-from jaxce.training.loop import make_mesh, run
+from jaxce.training.devices import make_mesh
+from jaxce.training.loop import run
 from jaxce.training.objective import Objective
 from jaxce.training.step import make_train
 

@@ -11,6 +11,7 @@ from jaxce.data.captcha import captcha
 from jaxce.data.examples import Examples, Stream, check_held, fits, stream
 from jaxce.data.npz import npz
 from jaxce.data.open_set import open_set
+from jaxce.data.planted import many_classes
 from jaxce.data.split import Dataset, LabelKind, Split
 from jaxce.data.tfds import tfds
 
@@ -23,6 +24,7 @@ DATASETS: dict[str, Callable[[Split], Dataset]] = {
     "captcha": captcha,
     "multilabel": multilabel,
     "open_set": open_set,
+    "many_classes": many_classes,
     "mnist": partial(tfds, "mnist"),
     "fashion_mnist": partial(tfds, "fashion_mnist"),
     "cifar10": partial(tfds, "cifar10"),
@@ -77,6 +79,7 @@ __all__ = [
     "iris",
     "is_data",
     "load",
+    "many_classes",
     "multilabel",
     "npz",
     "open_set",

@@ -8,6 +8,8 @@ from jaxce.report.pairs import compared, of_each_class
 from jaxce.report.parts import Example, Figure, Gallery, Table, in_hundredths, pictures
 from jaxce.report.predictions import Predictions
 
+MOST_NAMED = 20  # classes in a caption
+
 
 def pairs_of(found: Predictions) -> Pairs | None:
     """The pairs that are compared; None where all are of one class, or none is."""
@@ -23,7 +25,9 @@ def figures(found: Predictions) -> list[Figure]:
     curve = verification_curve(pairs.cosines, pairs.same)
     error = f"{100 * curve.equal_error_rate:.3g} %"
     one, two = pairs.cosines[pairs.same], pairs.cosines[~pairs.same]
-    names = ", ".join(found.classes[label] for label in np.unique(found.labels))
+    labels = np.unique(found.labels)
+    names = ", ".join(found.classes[label] for label in labels[:MOST_NAMED])
+    names += f" and {len(labels) - MOST_NAMED:,} more" if len(labels) > MOST_NAMED else ""
     count = f"{len(one):,} pairs of one class and {len(two):,} of two, of the classes {names}"
     return [
         Figure(

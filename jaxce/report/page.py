@@ -74,10 +74,12 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the numbers came from: device and versions."""
+    """What the numbers came from: device, its memory and versions."""
     device = summary.get("device", {})
-    shown = f"{device.get('count', 1)} × {device.get('kind', 'unknown')}"
-    return [("device", shown), *summary.get("versions", {}).items()]
+    rows = [("device", f"{device.get('count', 1)} × {device.get('kind', 'unknown')}")]
+    if memory := sum(summary.get("memory", {}).values()):
+        rows.append(("memory of each", f"{memory / 2**20:,.0f} MiB"))
+    return rows + list(summary.get("versions", {}).items())
 
 
 def headline(run: Run) -> list[tuple[str, str]]:

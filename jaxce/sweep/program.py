@@ -21,8 +21,13 @@ def load_whole(config: Config) -> Dataset:
     """The data of a setting, all of which stay on the devices.
 
     Raises:
-        ConfigError: They are too large for that; or what `load` raises.
+        ConfigError: They are too large for that, or the setting is for several devices; or what `load` raises.
     """
+    if config.class_devices > 1:
+        raise ConfigError(
+            f"class_devices is {config.class_devices}, but a sweep gives a setting one device: run train.py "
+            f"for each setting"
+        )
     dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
     if isinstance(dataset.train, Stream):
         raise ConfigError(

@@ -23,6 +23,7 @@ from jaxce.sweep.space import apply
 from jaxce.sweep.study import Study, open_storage
 from jaxce.sweep.watch import watching
 from jaxce.sweep.worker import Worker
+from jaxce.training.devices import make_cpu_devices
 from jaxce.training.objective import make_objective
 from jaxce.training.workdir import write_json
 
@@ -53,7 +54,7 @@ def sweep(
     started = time.perf_counter()
     with contextlib.suppress(ValueError):  # not in the main thread: there no signal arrives
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    use_every_core()
+    make_cpu_devices(os.cpu_count() or 1)  # a step of a small network does not fill two cores, two networks do
     cache_compilations()
     if resume:
         assert workdir is not None
@@ -113,13 +114,6 @@ def make_plan(
     first = apply(base, settings_of(plan)[0] or corners(plan.space)[0])
     dataset = load_whole(first)
     return replace(plan, metric=make_objective(first, dataset).headline)
-
-
-def use_every_core() -> None:
-    """Make a CPU device of each core: a step of a small network does not fill two, but two networks do."""
-    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        with contextlib.suppress(RuntimeError):  # a program that has used JAX before has its devices already
-            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 def study_name(plan: Plan) -> str:

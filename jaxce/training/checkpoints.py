@@ -200,7 +200,17 @@ def checksum(state: Any) -> str:
 
 def as_numpy(state: Any) -> Any:
     """A tree with NumPy arrays in it, and of keys their numbers."""
-    return jax.tree.map(lambda leaf: np.asarray(jax.random.key_data(leaf) if is_key(leaf) else leaf), state)
+
+    def whole(leaf: Any) -> np.ndarray:
+        leaf = jax.random.key_data(leaf) if is_key(leaf) else leaf
+        if getattr(leaf, "is_fully_addressable", True) or leaf.is_fully_replicated:
+            return np.asarray(leaf)
+        found = np.empty(leaf.shape, leaf.dtype)  # of a run in several processes: each has all parts of it
+        for shard in leaf.addressable_shards:
+            found[shard.index] = shard.data
+        return found
+
+    return jax.tree.map(whole, state)
 
 
 def on_devices(array: np.ndarray, like: jax.Array) -> jax.Array:

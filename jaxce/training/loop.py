@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
 from jaxce.data import Dataset, Examples, Split, Stream, load
@@ -20,13 +20,14 @@ from jaxce.errors import ConfigError, Stopped, TrainingError
 from jaxce.models import DEFAULT_WIDTHS
 from jaxce.report.predictions import save_predictions
 from jaxce.training.checkpoints import Checkpoints, reason
+from jaxce.training.devices import make_mesh
 from jaxce.training.events import events
 from jaxce.training.objective import EmbeddingObjective, Objective, make_objective
 from jaxce.training.processes import is_first, require_same, together
 from jaxce.training.progress import Show, progress
 from jaxce.training.signals import asked_to_stop, stop_requests
 from jaxce.training.step import State, make_train
-from jaxce.training.workdir import claim, keep_lines, write_json
+from jaxce.training.workdir import check_workdir, claim, keep_lines, write_json
 
 VERSIONS_OF = ("jaxce", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn", "numpy")
 
@@ -69,11 +70,13 @@ def run(
     """
     started = time.perf_counter() if started is None else started
     with together():
+        if is_first():  # a mistake that is told before the data are loaded, which may take minutes
+            check_workdir(workdir, config, resume)
         dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
-        objective = make_objective(config, dataset)
         check_model(config, dataset.train.inputs.shape[1:])
         num_train = len(dataset.train.labels)
-        mesh = make_mesh(min(config.batch_size or num_train, num_train))
+        mesh = make_mesh(min(config.batch_size or num_train, num_train), config.class_devices)
+        objective = make_objective(config, dataset, mesh)
     require_same("config", config)
     require_same("data set", dataset.train, dataset.valid, dataset.test)
     with ExitStack() as stack:
@@ -105,13 +108,14 @@ def train_and_test(
     )
 
     functions = make_train(config, input_shape, objective, num_train, mesh)
-    train_epoch: Callable[..., Any] = jax.jit(functions.train_epoch, donate_argnums=0)
     evaluate = jax.jit(functions.evaluate)
     numbers = hyperparams(config)
     state = jax.jit(functions.init)(jax.random.key(config.seed), numbers)
 
     state = (checkpoints.restore_latest(like=state) if resume else None) or state
     first = int(state.epoch)
+    train_epoch: Callable[..., Any]
+    memory = {}
     if isinstance(train, Stream):
         # Two seconds of Grain, which a run on data that fit need not pay.
         from jaxce.training.stream import in_blocks, read_blocks
@@ -119,6 +123,9 @@ def train_and_test(
         batch_size = min(config.batch_size or num_train, num_train)
         train_epoch = in_blocks(functions, mesh, num_train // batch_size)
         train = read_blocks(train, config.seed, batch_size, range(first, config.epochs))
+    elif first < config.epochs:
+        train_epoch = jax.jit(functions.train_epoch, donate_argnums=0).lower(state, numbers, train).compile()
+        memory = memory_of(train_epoch)
     with ExitStack() as stack:
         with together():
             if is_first():
@@ -158,6 +165,7 @@ def train_and_test(
         "config": asdict(config),
         "versions": {"python": platform.python_version()} | versions(),
         "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
+        "memory": memory,
     }
     with together():
         if is_first():
@@ -230,24 +238,6 @@ def check_model(config: Config, input_shape: tuple[int, ...]) -> None:
         )
 
 
-def make_mesh(batch_size: int) -> Mesh:
-    """The axis `batch`, over as many devices as divide a batch evenly, as many of each process.
-
-    Raises:
-        ConfigError: Not even one of each process divides it.
-    """
-    by_process = [jax.local_devices(process_index=process) for process in range(jax.process_count())]
-    counts = range(1, min(map(len, by_process)) + 1)
-    count = max((n for n in counts if batch_size % (n * len(by_process)) == 0), default=0)
-    if not count:
-        raise ConfigError(
-            f"a batch of {batch_size} examples cannot be divided evenly over {len(by_process)} processes: "
-            f"give a --batch-size that {len(by_process)} divides"
-        )
-    devices = [device for local in by_process for device in local[:count]]
-    return jax.make_mesh((len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices)
-
-
 def check_finite(losses: np.ndarray, steps_before: int, workdir: Path) -> None:
     """Raise TrainingError that names the first step whose loss is not a finite number."""
     bad = np.flatnonzero(~np.isfinite(losses))
@@ -256,6 +246,14 @@ def check_finite(losses: np.ndarray, steps_before: int, workdir: Path) -> None:
             f"the loss is {losses[bad[0]]} at step {steps_before + bad[0] + 1}: lower the learning rate or set "
             f"clip_norm; {workdir / 'checkpoints'} holds only states from before"
         )
+
+
+def memory_of(program: Any) -> dict[str, int]:
+    """Bytes that a compiled program takes on one device: `held` by what it is given, and `temporary` beside."""
+    found = program.memory_analysis()
+    if found is None:  # not every device tells
+        return {}
+    return {"held": found.argument_size_in_bytes, "temporary": found.temp_size_in_bytes}
 
 
 def number(value: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 import jaxce
@@ -82,8 +83,12 @@ class Objective:
         labels: Shaped[Array | np.ndarray, "batch *label_shape"],
         hyperparams: Hyperparams,
         params: Mapping[str, Any],
+        key: PRNGKeyArray | None = None,
     ) -> dict[str, Float[Array, ""]]:
-        """Mean `loss`, and further metrics that are means over examples; pure, for the compiled step."""
+        """Mean `loss`, and further metrics that are means over examples; pure, for the compiled step.
+
+        With a `key`, another one in each step, it is of a training step, and may be what a sample says of it.
+        """
         return {"loss": self.losses(outputs, labels, hyperparams).mean(), **self._means(outputs, labels)}
 
     def _means(self, outputs: Array, labels: Array | np.ndarray) -> dict[str, Float[Array, ""]]:
@@ -209,12 +214,16 @@ class EmbeddingObjective(Objective):
         degree: The head's margin where it has to be a Python integer.
         has_unseen: Whether there are examples of classes that training has not, numbered from `num_classes` on.
             They count in no mean, and are what verification is measured on.
+        num_sampled: Classes that a training step sees; None for all.
+        parallel: How classes and a batch are spread over devices; None where there is one.
     """
 
     width: int
     head: str | None
     degree: int | None
     has_unseen: bool
+    num_sampled: int | None = None
+    parallel: jaxce.ClassParallel | None = None
 
     @property
     def headline(self) -> str:  # type: ignore[override]  # a constant elsewhere
@@ -237,32 +246,65 @@ class EmbeddingObjective(Objective):
         labels: Int[Array | np.ndarray, "batch"],
         hyperparams: Hyperparams,
         params: Mapping[str, Any],
+        key: PRNGKeyArray | None = None,
     ) -> dict[str, Float[Array, ""]]:
-        """Mean `loss`, and `accuracy` of the nearest class vector, margin left out; of the classes seen."""
+        """Mean `loss` and, but in training, `accuracy` of the nearest class vector; of the classes seen.
+
+        Of classes there may be a million, so that all their logits are formed nowhere at once.
+        """
         kernel = params["head"]["kernel"]
         is_seen = jnp.asarray(labels < self.num_classes, outputs.dtype)
         labels = jnp.where(is_seen > 0, labels, 0)
-        logits = self._logits(outputs, kernel, labels, hyperparams)
-        plain = outputs @ kernel if self.head is None else jaxce.normalized_cosines(outputs, kernel)
-        right = (plain.argmax(-1) == labels).astype(outputs.dtype)
-        return {
-            "loss": jaxce.weighted_mean(self._values(logits, labels, hyperparams), is_seen),
-            "accuracy": jaxce.weighted_mean(right, is_seen),
-        }
+        takes = "logits" if self.head is None else jaxce.LOSSES[self.head].inputs
 
-    def _logits(self, features: Array, kernel: Array, labels: Array, hyperparams: Hyperparams) -> Array:
+        def loss(rows: Array, labels: Array) -> Array:
+            return self._values(self._with_margin((rows,), rows, labels, hyperparams), labels, hyperparams)
+
+        if key is not None and self.num_sampled is not None:
+            return {
+                "loss": jaxce.partial_fc(
+                    outputs,
+                    kernel,
+                    labels,
+                    key,
+                    num_sampled=self.num_sampled,
+                    loss=loss,
+                    cosines=takes == "cosines",
+                    weights=is_seen,
+                    parallel=self.parallel,
+                )
+            }
+        parallel = self.parallel
+        if parallel is not None and key is None:
+            parallel = parallel._replace(batch=None)  # a part need not be a multiple of the devices
+        units = jaxce.unit_vectors(outputs), jaxce.unit_vectors(kernel, axis=0)
+        if takes == "features":
+            logits = self._with_margin((outputs, kernel), outputs @ kernel, labels, hyperparams)
+            value = jaxce.weighted_mean(self._values(logits, labels, hyperparams), is_seen)
+        else:
+            x, w = units if takes == "cosines" else (outputs, kernel)
+            value = jaxce.linear_loss(loss, x, w, labels, weights=is_seen, parallel=parallel)
+        if key is not None:
+            return {"loss": value}
+        x, w = (outputs, kernel) if self.head is None else units
+        found = jaxce.linear_token_statistics(x, w, labels, parallel=parallel)
+        right = (found.argmax == labels).astype(outputs.dtype)
+        return {"loss": value, "accuracy": jaxce.weighted_mean(right, is_seen)}
+
+    def _with_margin(
+        self, given: tuple[Array, ...], plain: Array, labels: Array, hyperparams: Hyperparams
+    ) -> Array:
+        """Logits by the head from what it is given: cosines or logits `plain`, or features and kernel."""
         if self.head is None:
-            return features @ kernel
+            return plain
         head = jaxce.LOSSES[self.head]
         options = {name: hyperparams[name] for name in head.options if name in hyperparams}
         if self.degree is not None:
             options["margin"] = self.degree
-        rows = jaxce.normalized_cosines(features, kernel) if head.inputs == "cosines" else features @ kernel
-        first = (features, kernel) if head.inputs == "features" else (rows,)
-        logits = head.value(*first, labels, **options)
+        logits = head.value(*given, labels, **options)
         if MARGIN_SHARE not in hyperparams:
             return logits
-        plain = rows * options.get("scale", head.options.get("scale", 1.0))
+        plain = plain * options.get("scale", head.options.get("scale", 1.0))
         return plain + hyperparams[MARGIN_SHARE] * (logits - plain)
 
     def score(self, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -280,8 +322,13 @@ FITTING: dict[LabelKind, tuple[str, ...]] = {
 }
 
 
-def make_objective(config: Config, dataset: Dataset) -> Objective:
+def make_objective(config: Config, dataset: Dataset, mesh: Mesh | None = None) -> Objective:
     """The objective that fits the data set's labels, with the config's loss.
+
+    Args:
+        config: The loss, its head and their options.
+        dataset: What the labels are.
+        mesh: Devices with the axes `batch` and `classes`; None for one device.
 
     Raises:
         ConfigError: The loss, or another setting, does not fit the labels.
@@ -298,17 +345,45 @@ def make_objective(config: Config, dataset: Dataset) -> Objective:
     if dataset.labels == "sequence":
         length = dataset.train.labels.shape[1]
         return SequenceObjective(config.loss, num_classes, length, config.joint_softmax)
-    if config.head is not None or dataset.unseen:
+    if config.head is not None or dataset.unseen or config.num_sampled is not None or config.class_devices > 1:
         if dataset.labels != "class" or jaxce.LOSSES[config.loss].labels != "integer":
+            wanting = f"head {config.head}" if config.head or dataset.unseen else "num_sampled or class_devices"
             raise ConfigError(
-                f"head {config.head} on data {config.data} needs labels that are class numbers, and a loss of "
-                f"them, not {config.loss}"
+                f"{wanting} on data {config.data} needs labels that are class numbers, and a loss of them, not "
+                f"{config.loss}"
             )
+        check_classes(config, num_classes)
         takes_degree = config.head is not None and isinstance(jaxce.LOSSES[config.head].options["margin"], int)
         degree = int(config.margin) if takes_degree and config.margin is not None else None
+        parallel = None if mesh is None or mesh.size == 1 else jaxce.ClassParallel(mesh, "classes", "batch")
         return EmbeddingObjective(
-            config.loss, num_classes, config.embedding_width, config.head, degree, bool(dataset.unseen)
+            config.loss,
+            num_classes,
+            config.embedding_width,
+            config.head,
+            degree,
+            bool(dataset.unseen),
+            config.num_sampled,
+            parallel,
         )
     return {"class": Objective, "set": SetObjective, "number": NumberObjective}[dataset.labels](
         config.loss, num_classes
     )
+
+
+def check_classes(config: Config, num_classes: int) -> None:
+    """Raise ConfigError where so many classes can be neither spread nor sampled as the config says."""
+    devices, sample = config.class_devices, config.num_sampled
+    if num_classes % devices:
+        raise ConfigError(
+            f"{num_classes} classes of data {config.data} cannot be spread evenly over class_devices = "
+            f"{devices}"
+        )
+    if sample is None:
+        return
+    least = devices * min(config.batch_size or num_classes, num_classes // devices)
+    if sample % devices or not least <= sample <= num_classes:
+        raise ConfigError(
+            f"num_sampled must be a multiple of class_devices = {devices}, from {least}, for a batch's labels "
+            f"may all differ, to the {num_classes} classes of data {config.data}; not {sample}"
+        )

@@ -19,6 +19,9 @@ from jaxce.training.optimizers import make_optimizer, update_mean
 
 Metrics = dict[str, Array]
 
+# Number of the key that steps draw from, where those of epochs count from zero.
+NO_EPOCH = 2**32 - 1
+
 
 class State(NamedTuple):
     """Everything that the rest of a run depends on: whoever has it, goes on with the same bits.
@@ -81,7 +84,8 @@ def make_train(
         input_shape: Shape of one example's inputs.
         objective: What the outputs mean.
         num_train: Training examples, which with the batch size gives the steps of an epoch.
-        mesh: Devices with an axis `batch` to divide every batch over; None leaves that to the caller.
+        mesh: Devices, along `batch` to divide every batch over, and along `classes` to divide over what has an
+            entry for each class; None leaves that to the caller.
     """
     model = Model(config.model, objective.num_outputs, config.widths)
     batch_size = min(config.batch_size or num_train, num_train)
@@ -92,23 +96,32 @@ def make_train(
             return tree
         return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec(*axes)))
 
+    def place_state(state: State) -> State:
+        def place_leaf(leaf: Array) -> Array:
+            by_class = leaf.ndim == 2 and leaf.shape[1] == objective.num_classes and config.class_devices > 1
+            return place(leaf, *((None, "classes") if by_class else ()))
+
+        return jax.tree.map(place_leaf, state)
+
     def init(key: PRNGKeyArray, hyperparams: Hyperparams) -> State:
         params_key, order_key = jax.random.split(key)
         params = model.init(params_key, input_shape) | objective.init(jax.random.fold_in(params_key, 1))
         opt_state = make_optimizer(config, hyperparams, steps_per_epoch).init(params)
         mean_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
-        return place(State(params, opt_state, mean_params, order_key, jnp.zeros((), jnp.int32)))
+        return place_state(State(params, opt_state, mean_params, order_key, jnp.zeros((), jnp.int32)))
 
     def train_steps(
         state: State, hyperparams: Hyperparams, steps: Int[Array, "steps"], batches: Examples
     ) -> tuple[State, Metrics]:
         tx = make_optimizer(config, hyperparams, steps_per_epoch)
+        key = jax.random.fold_in(state.key, NO_EPOCH)
 
         def batch_loss(params: Params, batch: Examples, step: Array) -> tuple[Array, Metrics]:
             numbers = dict(hyperparams)
             if config.margin_epochs:
                 numbers[MARGIN_SHARE] = jnp.minimum(step / (config.margin_epochs * steps_per_epoch), 1.0)
-            measures = objective.measure(model.apply(params, batch.inputs), batch.labels, numbers, params)
+            outputs = model.apply(params, batch.inputs)
+            measures = objective.measure(outputs, batch.labels, numbers, params, jax.random.fold_in(key, step))
             return measures["loss"], measures
 
         def train_step(state: State, numbered: tuple[Array, Examples]) -> tuple[State, Metrics]:
@@ -130,7 +143,7 @@ def make_train(
         batches = place(jax.tree.map(lambda rows: jnp.asarray(rows)[order], examples), None, "batch")
         steps = state.epoch * steps_per_epoch + jnp.arange(steps_per_epoch)
         state, metrics = train_steps(state, hyperparams, steps, batches)
-        return place((state._replace(epoch=state.epoch + 1), metrics))
+        return place_state(state._replace(epoch=state.epoch + 1)), place(metrics)
 
     def train_block(
         state: State, hyperparams: Hyperparams, step: Int[Array, ""] | int, batches: Examples
@@ -138,7 +151,8 @@ def make_train(
         count = len(batches.labels)
         steps = state.epoch * steps_per_epoch + step + jnp.arange(count)
         state, metrics = train_steps(state, hyperparams, steps, place(batches, None, "batch"))
-        return place((state._replace(epoch=state.epoch + (step + count == steps_per_epoch)), metrics))
+        state = state._replace(epoch=state.epoch + (step + count == steps_per_epoch))
+        return place_state(state), place(metrics)
 
     def evaluate(state: State, hyperparams: Hyperparams, examples: Examples) -> Metrics:
         params = state.params if state.mean_params is None else state.mean_params

@@ -26,13 +26,9 @@ def claim(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
             left as it was.
         TrainingError: The body could not write a file.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise ConfigError(f"workdir {workdir} is a file: name a folder, new or empty")
-    refuse = check_resumable if resume else check_unused
-    if not (workdir / LOCK).exists():  # a folder that is no run's is refused before anything is written there
-        refuse(workdir, config)
+    check_workdir(workdir, config, resume)
     with lock(workdir):
-        refuse(workdir, config)
+        refuse(workdir, config, resume)
         try:
             if not resume:
                 write_json(workdir / "config.json", asdict(config))
@@ -42,6 +38,14 @@ def claim(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
                 f"cannot write to {workdir}: {error.strerror or error}; when that is mended, --resume goes on "
                 f"from the last checkpoint"
             ) from error
+
+
+def check_workdir(workdir: Path, config: Config, resume: bool) -> None:
+    """Raise the ConfigError that `claim` would, of a folder as it is now; nothing is written."""
+    if workdir.exists() and not workdir.is_dir():
+        raise ConfigError(f"workdir {workdir} is a file: name a folder, new or empty")
+    with lock(workdir) if (workdir / LOCK).exists() else contextlib.nullcontext():
+        refuse(workdir, config, resume)
 
 
 @contextmanager
@@ -66,7 +70,15 @@ def lock(workdir: Path) -> Iterator[None]:
         os.close(file)
 
 
-def check_unused(workdir: Path, config: Config) -> None:
+def refuse(workdir: Path, config: Config, resume: bool) -> None:
+    """Raise ConfigError when `workdir` lacks the run to resume or, for a new run, holds anything."""
+    if resume:
+        check_resumable(workdir, config)
+    else:
+        check_unused(workdir)
+
+
+def check_unused(workdir: Path) -> None:
     """Raise ConfigError when `workdir` holds more than a run leaves that is killed before it began."""
     if workdir.exists() and {path.name for path in workdir.iterdir()} - {LOCK, "config.json" + PART}:
         raise ConfigError(
