@@ -130,8 +130,11 @@ def embedding(head, degree=None):
 
 def test_without_a_head_a_linear_layer_classifies_the_features_of_classes_seen(features):
     outputs, params, labels = features
+    params["head"]["kernel"][:, 0] *= 100  # a length that cosines would not see
     found = embedding(None).measure(outputs, labels, {}, params)
     logits = (outputs @ params["head"]["kernel"])[:4]
+    cosines = np.asarray(jaxce.normalized_cosines(outputs, params["head"]["kernel"]))[:4]
+    assert (logits.argmax(-1) == labels[:4]).mean() != (cosines.argmax(-1) == labels[:4]).mean()
     expected = jaxce.softmax_cross_entropy_with_integer_labels(logits, labels[:4]).mean()
     np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
     np.testing.assert_allclose(found["accuracy"], (logits.argmax(-1) == labels[:4]).mean(), rtol=1e-6)
