@@ -17,7 +17,8 @@ from jaxce.errors import TrainingError
 from jaxce.sweep.plan import Plan
 from jaxce.sweep.program import Program
 from jaxce.sweep.run import sweep
-from jaxce.training.loop import number, run
+from jaxce.training.loop import run
+from jaxce.training.objective import number
 
 ROOT = Path(__file__).parents[1]
 IRIS = replace(load_config("iris"), epochs=3)

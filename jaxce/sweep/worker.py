@@ -19,7 +19,7 @@ from jaxce.sweep.program import Program, load_whole
 from jaxce.sweep.proposals import values_of
 from jaxce.sweep.space import apply
 from jaxce.sweep.study import PROCESS, Row, Study
-from jaxce.training.loop import number
+from jaxce.training.objective import number
 
 SECONDS_BETWEEN_LOOKS = 1.0
 LOOKS_AT_NOTHING = 5
