@@ -65,6 +65,14 @@ def test_no_setting_is_taken_twice(join):
     assert sum(map(bool, taken)) > 1
 
 
+def test_no_transaction_waits_for_the_disk(join):
+    with join(grid("seed=1"))._storage.engine.connect() as connection:
+        found = [
+            connection.exec_driver_sql(f"PRAGMA {each}").scalar() for each in ("journal_mode", "synchronous")
+        ]
+    assert found == ["wal", 1]
+
+
 def test_what_a_process_did_not_finish_waits_again_when_it_leaves(join):
     plan = grid("seed=seeds:2")
     with join(plan) as leaving:
@@ -138,11 +146,11 @@ def test_an_interrupted_sweep_goes_on_to_the_results_of_one_that_was_not(tmp_pat
 
     advance, calls = Program.advance, []
 
-    def interrupted(program):
+    def interrupted(program, epochs):
         calls.append(1)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return advance(program)
+        return advance(program, epochs)
 
     monkeypatch.setattr(Program, "advance", interrupted)
     with pytest.raises(Stopped, match=r"with [1-9]\d* of 12 settings done: --resume --workdir"):
