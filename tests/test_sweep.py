@@ -17,7 +17,8 @@ from jaxce.errors import TrainingError
 from jaxce.sweep.plan import Plan
 from jaxce.sweep.program import Program
 from jaxce.sweep.run import sweep
-from jaxce.training.loop import number, run
+from jaxce.training.loop import run
+from jaxce.training.objective import number
 
 ROOT = Path(__file__).parents[1]
 IRIS = replace(load_config("iris"), epochs=3)
@@ -47,15 +48,13 @@ def test_each_setting_has_the_bits_of_a_run_alone(one_device, tmp_path):
     dataset = DATASETS["digits"](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     program = Program(configs[0], dataset, 4, jax.devices())
     places = [program.begin(each) for each in configs]
-    for _ in range(config.epochs):
-        measured = program.advance()
+    measured = program.advance(config.epochs)
     tests = program.test(places)
     for i, (place, each) in enumerate(zip(places, configs, strict=True)):
         run(each, tmp_path / str(i))
         row = json.loads((tmp_path / str(i) / "metrics.jsonl").read_text().splitlines()[-1])
-        steps, scores = measured[place]
-        assert number(steps["loss"].mean()) == row["train_loss"]
-        assert scores["loss"] == row["valid_loss"]
+        assert number(measured[place].steps["loss"].mean()) == row["train_loss"]
+        assert measured[place].scores["loss"] == row["valid_loss"]
         summary = json.loads((tmp_path / str(i) / "summary.json").read_text())
         assert tests[place]["loss"] == summary["test"]["loss"]
         assert tests[place]["accuracy"] == summary["test"]["accuracy"]
@@ -66,7 +65,7 @@ def test_a_place_takes_another_setting_while_its_neighbour_goes_on():
     first, second, late = (replace(IRIS, learning_rate=rate) for rate in (0.1, 0.2, 0.4))
 
     def losses(program, place, epochs):
-        return [program.advance()[place][1]["loss"] for _ in range(epochs)]
+        return [program.advance()[place].scores["loss"] for _ in range(epochs)]
 
     program = Program(IRIS, dataset, 2, jax.devices())
     place, neighbour = program.begin(first), program.begin(second)
@@ -82,7 +81,26 @@ def test_a_place_takes_another_setting_while_its_neighbour_goes_on():
         start = alone.begin(config)
         expected = losses(alone, start, 4)
         skipped = 1 if config is second else 0
-        np.testing.assert_array_equal([scores["loss"] for _, scores in found], expected[skipped : skipped + 3])
+        np.testing.assert_array_equal([each.scores["loss"] for each in found], expected[skipped : skipped + 3])
+
+
+def test_epochs_of_one_call_are_those_of_many_and_end_where_a_loss_is_not_finite():
+    dataset = DATASETS["iris"](Split(IRIS.valid_fraction, IRIS.test_fraction, 0))
+
+    def measured(*calls):
+        program, last = Program(IRIS, dataset, 3, jax.devices()[:1]), {}
+        for rate in (0.1, 1e19, 1e38):
+            program.begin(replace(IRIS, learning_rate=rate))
+        for epochs in calls:
+            for place, found in program.advance(epochs).items():
+                last[place] = found
+                if not np.isfinite(found.scores["loss"]):
+                    program.end(place)
+        return [last[place] for place in range(3)]
+
+    one_by_one, at_once = measured(1, 1, 1, 1, 1, 1), measured(6)
+    assert [each.epoch for each in at_once] == [6, 3, 2]
+    jax.tree.map(np.testing.assert_array_equal, at_once, one_by_one)
 
 
 def test_places_side_by_side_as_on_an_accelerator_give_the_same_numbers(monkeypatch):
@@ -91,11 +109,12 @@ def test_places_side_by_side_as_on_an_accelerator_give_the_same_numbers(monkeypa
     def losses():
         program = Program(IRIS, dataset, 3, jax.devices()[:1])
         first, second = (program.begin(replace(IRIS, learning_rate=rate, seed=1)) for rate in (0.1, 0.2))
-        found = [program.advance()[place][1]["loss"] for place in (first, second)]
+        found = [program.advance(2)[place].scores["loss"] for place in (first, second)]
         program.end(first)
         late = program.begin(replace(IRIS, learning_rate=0.3, seed=2))
         later = program.advance()
-        return [*found, later[second][1]["loss"], later[late][1]["loss"], program.test([late])[late]["loss"]]
+        scores = [later[place].scores for place in (second, late)] + [program.test([late])[late]]
+        return [*found, *(each["loss"] for each in scores)]
 
     expected = losses()
     monkeypatch.setattr("jaxce.sweep.program.in_turns", jax.vmap)
@@ -144,6 +163,28 @@ def test_settings_that_differ_in_numbers_are_one_program_and_nothing_compiles_ag
     assert len(compiled) == 3 * 2  # each to train and to test
 
 
+def test_a_call_takes_as_many_epochs_as_fit_between_two_looks(tmp_path, monkeypatch):
+    advance, calls = Program.advance, []
+
+    def counted(program, epochs):
+        calls.append(epochs)
+        return advance(program, epochs)
+
+    def sweep_with(seconds):
+        calls.clear()
+        monkeypatch.setattr("jaxce.sweep.worker.SECONDS_BETWEEN_LOOKS", seconds)
+        plan = grid("learning_rate=0.1,0.2,0.3", base=replace(IRIS, epochs=20))
+        sweep(plan, tmp_path / str(seconds), None, resume=False, parallel=2)
+        unlike = ("seconds", "process")
+        return [{k: v for k, v in row.items() if k not in unlike} for row in rows_in(tmp_path / str(seconds))]
+
+    monkeypatch.setattr(Program, "advance", counted)
+    rows = sweep_with(0.0)
+    assert calls == [1] * 40
+    assert sweep_with(1e9) == rows
+    assert calls == [1, 19, 20]
+
+
 def test_hopeless_settings_end_early_in_the_same_program(tmp_path, capsys):
     plan = replace(
         grid("learning_rate=0.5,0.4,0.3,0.2,0.1,1e-7,1e-8", base=replace(IRIS, epochs=20)), prune=True
@@ -171,7 +212,7 @@ for devices in (jax.devices(), jax.devices()[:1]):
     places = [program.begin(replace(config, seed=i, learning_rate=0.1 + i / 100)) for i in range(12)]
     for _ in range(3):
         measured = program.advance()
-    found.append([float(measured[place][1]["loss"]) for place in places])
+    found.append([measured[place].scores["loss"] for place in places])
     leaf = jax.tree.leaves(program._states.params)[0]
     on_device = np.bincount([place * len(devices) // program.num_slots for place in places])
     print(len(leaf.sharding.device_set), program.num_slots, on_device)

@@ -57,12 +57,21 @@ def test_no_setting_is_taken_twice(join):
         taken = []
         while (trial := study.take()) is not None:
             taken.append(trial.user_attrs["setting"])
+            time.sleep(0.02)  # at work: who asks again at once, always comes first
         return taken
 
     with ThreadPoolExecutor(3) as pool:
         taken = list(pool.map(take_all, studies))
     assert sorted(itertools.chain(*taken)) == list(range(30))
     assert sum(map(bool, taken)) > 1
+
+
+def test_no_transaction_waits_for_the_disk(join):
+    with join(grid("seed=1"))._storage.engine.connect() as connection:
+        found = [
+            connection.exec_driver_sql(f"PRAGMA {each}").scalar() for each in ("journal_mode", "synchronous")
+        ]
+    assert found == ["wal", 1]
 
 
 def test_what_a_process_did_not_finish_waits_again_when_it_leaves(join):
@@ -138,11 +147,11 @@ def test_an_interrupted_sweep_goes_on_to_the_results_of_one_that_was_not(tmp_pat
 
     advance, calls = Program.advance, []
 
-    def interrupted(program):
+    def interrupted(program, epochs):
         calls.append(1)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return advance(program)
+        return advance(program, epochs)
 
     monkeypatch.setattr(Program, "advance", interrupted)
     with pytest.raises(Stopped, match=r"with [1-9]\d* of 12 settings done: --resume --workdir"):

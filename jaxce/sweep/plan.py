@@ -3,7 +3,8 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 from jaxce.config import HYPERPARAMS, Config
@@ -154,10 +155,10 @@ def program_of(config: Config) -> Config:
     False
     """
     given = [name for name in HYPERPARAMS if getattr(config, name) is not None and not is_shape(config, name)]
+    like = copy(config)
     # Not through replace: 0.5, the same for all, need not be in the range of each.
-    like = replace(config, seed=0)
-    for name in given:
-        object.__setattr__(like, name, 0.5)
+    for name, value in {**dict.fromkeys(given, 0.5), "seed": 0}.items():
+        object.__setattr__(like, name, value)
     return like
 
 

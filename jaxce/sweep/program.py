@@ -1,6 +1,7 @@
 """The one compiled program in which settings that differ only in numbers are trained side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +13,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 from jaxce.config import Config, hyperparams
 from jaxce.data import Dataset, Split, Stream, load
 from jaxce.errors import ConfigError
-from jaxce.training.loop import all_scores
-from jaxce.training.objective import make_objective
+from jaxce.training.objective import all_scores, make_objective
 from jaxce.training.step import State, make_train
 
 
@@ -45,7 +45,7 @@ class Slots(NamedTuple):
         key: Key data of the setting's seed.
         numbers: Its hyperparameters.
         fresh: Whether to begin with initial parameters.
-        active: Whether to do anything; a place that is not costs nothing where places take turns.
+        active: Whether to do anything.
     """
 
     key: UInt32[Array, "slots words"]
@@ -54,8 +54,22 @@ class Slots(NamedTuple):
     active: Bool[Array, "slots"]
 
 
+class Measured(NamedTuple):
+    """What is known of a setting after its last epoch so far.
+
+    Attributes:
+        epoch: Epochs done.
+        steps: What each step of the last one measured.
+        scores: Of valid, after it.
+    """
+
+    epoch: int
+    steps: Mapping[str, np.ndarray]
+    scores: dict[str, float]
+
+
 class Program:
-    """Settings of one group in a fixed number of places, which each go on by an epoch at a time.
+    """Settings of one group in a fixed number of places, which each go on by some epochs at a time.
 
     A place whose setting is done, or given up, takes another one while its neighbours go on; since nothing
     changes shape, nothing compiles again.
@@ -83,18 +97,31 @@ class Program:
         # 3.7 against 2.7 ms a step and setting (docs/sweeps.md). In turns the bits are those of train.py.
         self._over_slots = in_turns if devices[0].platform == "cpu" else jax.vmap
 
-        def advance(state: State, slot: Slots, train: Any, valid: Any) -> tuple[State, Any]:
+        def advance(state: State, slot: Slots, epochs: Any, train: Any, valid: Any) -> tuple[State, Any]:
             key = jax.random.wrap_key_data(slot.key)
             state = jax.lax.cond(slot.fresh, lambda: functions.init(key, slot.numbers), lambda: state)
+            # A place that is not active has no epoch to go on to, and costs nothing where places take turns.
+            end = jnp.where(slot.active, state.epoch + epochs, 0)
 
+            @partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
             def epoch(state: State) -> tuple[State, Any]:
                 state, steps = functions.train_epoch(state, slot.numbers, train)
                 return state, (steps, functions.evaluate(state, slot.numbers, valid))
 
-            return unless_idle(slot.active, epoch, state)
+            def goes_on(reached: tuple[State, Any]) -> Bool[Array, ""]:
+                state, (steps, scores) = reached
+                is_finite = jnp.isfinite(steps["loss"]).all() & jnp.isfinite(scores["loss"])
+                return (state.epoch < end) & is_finite
+
+            start = state, nothing_of(epoch, state)[1]
+            state, found = jax.lax.while_loop(goes_on, lambda reached: epoch(reached[0]), start)
+            return state, (state.epoch, *found)
 
         def test(state: State, slot: Slots, test: Any) -> tuple[State, Any]:
-            return unless_idle(slot.active, lambda s: (s, functions.evaluate(s, slot.numbers, test)), state)
+            def evaluate(state: State) -> Any:
+                return functions.evaluate(state, slot.numbers, test)
+
+            return state, jax.lax.cond(slot.active, evaluate, lambda s: nothing_of(evaluate, s), state)
 
         def compiled(function: Callable[..., Any], num_parts: int) -> Callable[..., Any]:
             def of_device(states: State, slots: Slots, *parts: Any) -> Any:
@@ -112,7 +139,7 @@ class Program:
             name: jax.device_put(getattr(dataset, name), everywhere) for name in ("train", "valid", "test")
         }
         self._apart = apart
-        self._advance, self._test = compiled(advance, 2), compiled(test, 1)
+        self._advance, self._test = compiled(advance, 3), compiled(test, 1)
         like = jax.eval_shape(functions.init, jax.random.key(0), hyperparams(config))
         self._states = jax.jit(
             lambda: jax.tree.map(
@@ -143,15 +170,18 @@ class Program:
         """Free a place."""
         self._busy[place] = False
 
-    def advance(self) -> dict[int, tuple[Mapping[str, Any], dict[str, float]]]:
-        """One epoch in every place that has a setting: what the steps measured, and the scores of valid."""
+    def advance(self, epochs: int = 1) -> dict[int, Measured]:
+        """Go on by some epochs in every place that has a setting, or until its loss is not a finite number."""
         busy = np.flatnonzero(self._busy).tolist()
         self._states, found = self._advance(
-            self._states, self._slots(busy), self._parts["train"], self._parts["valid"]
+            self._states, self._slots(busy), np.int32(epochs), self._parts["train"], self._parts["valid"]
         )
         self._fresh[:] = False
-        steps, scores = jax.device_get(found)
-        return {place: (at(steps, place), self._scores(at(scores, place), "valid")) for place in busy}
+        done, steps, scores = jax.device_get(found)
+        return {
+            place: Measured(int(done[place]), at(steps, place), self._scores(at(scores, place), "valid"))
+            for place in busy
+        }
 
     def test(self, places: Sequence[int]) -> dict[int, dict[str, float]]:
         """The scores of test in some places."""
@@ -179,8 +209,6 @@ def in_turns(function: Callable[[State, Slots], Any]) -> Callable[[State, Slots]
     return lambda states, slots: jax.lax.map(lambda each: function(*each), (states, slots))
 
 
-def unless_idle(active: Array, work: Callable[[State], tuple[State, Any]], state: State) -> tuple[State, Any]:
-    """What `work` gives, or the state as it is and zeros."""
-    _, found = jax.eval_shape(work, state)
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
-    return jax.lax.cond(active, work, lambda state: (state, nothing), state)
+def nothing_of(function: Callable[[State], Any], state: State) -> Any:
+    """Zeros, in the shapes of what `function` gives."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, state))

@@ -72,6 +72,8 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
                         grace_period=GRACE_SECONDS,
                         heartbeat_stale_trial_callback=RETRY,
                     )
+                if is_sqlite:
+                    set_up_sqlite(storage.engine)
                 break
             except (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
                 # Another process made the same table, or wrote the same line, at the same moment.
@@ -91,8 +93,6 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
         why = str(error.__cause__ or error).strip().splitlines()[0]
         raise ConfigError(f"--storage {kind}: cannot be used: {why}") from error
-    if is_sqlite:
-        lock_before_reading(storage.engine)
     try:
         yield storage
     finally:
@@ -100,17 +100,22 @@ def open_storage(url: str) -> Iterator[RDBStorage]:
         storage.engine.dispose()
 
 
-def lock_before_reading(engine: sqlalchemy.Engine) -> None:
-    """Let a SQLite transaction begin with the lock for writing.
+def set_up_sqlite(engine: sqlalchemy.Engine) -> None:
+    """Let a SQLite transaction begin with the lock for writing, and not wait for the disk to end.
 
-    Otherwise two processes read that a setting is waiting, and then both write that they have it: SQLite has
-    no SELECT ... FOR UPDATE, with which Optuna keeps them apart in other databases.
+    Without the lock two processes read that a setting is waiting, and then both write that they have it: SQLite
+    has no SELECT ... FOR UPDATE, with which Optuna keeps them apart in other databases. A setting is a score of
+    transactions, for each of which the devices would wait: with a log that is written ahead, a power cut may
+    take the last of them, and their settings run again, but the database stays whole.
     """
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
     engine.dispose()
 
     @sqlalchemy.event.listens_for(engine, "connect")
     def connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
+        connection.execute("PRAGMA synchronous = NORMAL")
 
     @sqlalchemy.event.listens_for(engine, "begin")
     def begin(connection: sqlalchemy.Connection) -> None:

@@ -15,11 +15,11 @@ from jaxce.config import Config
 from jaxce.errors import ConfigError
 from jaxce.files import write_whole
 from jaxce.sweep.plan import program_of
-from jaxce.sweep.program import Program, load_whole
+from jaxce.sweep.program import Measured, Program, load_whole
 from jaxce.sweep.proposals import values_of
 from jaxce.sweep.space import apply
 from jaxce.sweep.study import PROCESS, Row, Study
-from jaxce.training.loop import number
+from jaxce.training.objective import number
 
 SECONDS_BETWEEN_LOOKS = 1.0
 LOOKS_AT_NOTHING = 5
@@ -54,7 +54,8 @@ class Worker:
             workdir: Where results.jsonl is written.
             parallel: Settings to train side by side.
             devices: Where.
-            watch: Called before each epoch with the settings in their places, and what is done.
+            watch: Called each second, or each epoch if that is longer, with the settings in their places, and
+                what is done.
         """
         self._study, self._workdir, self._parallel = study, workdir, parallel
         self._devices, self._watch = devices, watch
@@ -62,6 +63,7 @@ class Worker:
         self._taken: list[Running] = []
         self._places: dict[int, Running] = {}
         self._group: Config | None = None
+        self._epochs = 1  # at a time, so that somebody who watches or interrupts need not wait for long
 
     def work(self) -> list[Row]:
         """Train what waits, and wait for what other processes have, lest one of them dies.
@@ -125,41 +127,51 @@ class Worker:
             devices = self._devices[:count]
             # One at a time: the places of a group that is done with would only hold memory.
             self._programs = {group: Program(config, dataset, count, devices)}
+            self._epochs = 1
         return self._programs[group]
 
     def _advance(self) -> None:
-        """One epoch of all settings in places; those that end make room."""
+        """Some epochs of all settings in places, as far as none is looked at; those that end make room."""
         assert self._group is not None
         program = self._programs[self._group]
+        epochs = min(self._epochs, *(self._until_look(running) for running in self._places.values()))
+        started = time.perf_counter()
         try:
-            measured = program.advance()
+            measured = program.advance(epochs)
         except Exception as error:
             for place in list(self._places):
                 self._fail(self._places.pop(place), error)
             self._programs = {}
             return
+        self._epochs = max(int(epochs * SECONDS_BETWEEN_LOOKS / (time.perf_counter() - started)), 1)
         done = []
-        for place, (steps, scores) in measured.items():
+        for place, (epoch, steps, scores) in measured.items():
             running = self._places[place]
-            running.epoch += 1
+            running.epoch = epoch
             running.valid = scores[self._study.plan.metric]
             losses = np.append(steps["loss"], scores["loss"])
             bad = np.flatnonzero(~np.isfinite(losses))
             if bad.size:
-                step = (running.epoch - 1) * len(steps["loss"]) + bad[0] + 1
+                step = (epoch - 1) * len(steps["loss"]) + bad[0] + 1
                 self._end(place, self._fail, f"the loss is {losses[bad[0]]} at step {step}")
-            elif running.epoch == running.config.epochs:
+            elif epoch == running.config.epochs:
                 done.append(place)
             elif self._is_hopeless(running):
-                self._end(place, self._prune, steps, scores)
+                self._end(place, self._prune, measured[place])
         tests = program.test(done) if done else {}
         for place in done:
-            self._end(place, self._complete, *measured[place], tests[place])
+            self._end(place, self._complete, measured[place], tests[place])
         if len(self._places) < len(measured):
             self._write()
 
+    def _until_look(self, running: Running) -> int:
+        """Epochs until the setting is at its end, or where a hopeless one is ended."""
+        epochs = running.config.epochs
+        apart = epochs_between_looks(running.config) if self._study.plan.prune else epochs
+        return min(apart - running.epoch % apart, epochs - running.epoch)
+
     def _is_hopeless(self, running: Running) -> bool:
-        if not self._study.plan.prune or running.epoch % max(running.config.epochs // LOOKS_AT_HOPE, 1):
+        if not self._study.plan.prune or running.epoch % epochs_between_looks(running.config):
             return False
         assert running.valid is not None
         return self._study.is_hopeless(running.trial, running.epoch, running.valid)
@@ -169,14 +181,12 @@ class Worker:
         self._programs[self._group].end(place)
         how(self._places.pop(place), *args)
 
-    def _complete(
-        self, running: Running, steps: Mapping[str, Any], valid: dict[str, float], test: dict[str, float]
-    ) -> None:
-        row = self._row(running, "complete") | trained(steps, valid) | {"test": test}
+    def _complete(self, running: Running, measured: Measured, test: dict[str, float]) -> None:
+        row = self._row(running, "complete") | trained(measured) | {"test": test}
         self._study.finish(running.trial, TrialState.COMPLETE, row["valid"][self._study.plan.metric], row)
 
-    def _prune(self, running: Running, steps: Mapping[str, Any], valid: dict[str, float]) -> None:
-        row = self._row(running, "pruned") | trained(steps, valid)
+    def _prune(self, running: Running, measured: Measured) -> None:
+        row = self._row(running, "pruned") | trained(measured)
         self._study.finish(running.trial, TrialState.PRUNED, None, row)
 
     def _fail(self, running: Running, error: Exception | str) -> None:
@@ -202,6 +212,11 @@ class Worker:
         return self._study_rows
 
 
-def trained(steps: Mapping[str, Any], valid: dict[str, float]) -> Row:
+def epochs_between_looks(config: Config) -> int:
+    """After how many epochs a setting shows whether it is hopeless."""
+    return max(config.epochs // LOOKS_AT_HOPE, 1)
+
+
+def trained(measured: Measured) -> Row:
     """What is known of a setting after an epoch."""
-    return {"train_loss": number(steps["loss"].mean()), "valid": valid}
+    return {"train_loss": number(measured.steps["loss"].mean()), "valid": measured.scores}

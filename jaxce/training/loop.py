@@ -15,14 +15,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxce.config import Config, hyperparams
-from jaxce.data import Dataset, Examples, Split, Stream, load
+from jaxce.data import Dataset, Split, Stream, load
 from jaxce.errors import ConfigError, Stopped, TrainingError
 from jaxce.models import DEFAULT_WIDTHS
 from jaxce.report.predictions import save_predictions
 from jaxce.training.checkpoints import Checkpoints, reason
 from jaxce.training.devices import make_mesh
 from jaxce.training.events import events
-from jaxce.training.objective import EmbeddingObjective, Objective, make_objective
+from jaxce.training.objective import EmbeddingObjective, Objective, all_scores, make_objective, number
 from jaxce.training.processes import is_first, require_same, together
 from jaxce.training.progress import Show, progress
 from jaxce.training.signals import asked_to_stop, stop_requests
@@ -219,12 +219,6 @@ def draw(config: Config, dataset: Dataset, objective: Objective, workdir: Path, 
         ) from error
 
 
-def all_scores(objective: Objective, scores: Mapping[str, np.ndarray], part: Examples) -> dict[str, float]:
-    """What was measured in the compiled step, and what needs all outputs of a part side by side."""
-    means = {name: number(value) for name, value in scores.items() if name != "outputs"}
-    return means | objective.score(scores["outputs"], np.asarray(part.labels))
-
-
 def check_model(config: Config, input_shape: tuple[int, ...]) -> None:
     """Raise ConfigError where a convolutional network is given no images, or too small ones."""
     if "cnn" not in config.model:
@@ -254,11 +248,6 @@ def memory_of(program: Any) -> dict[str, int]:
     if found is None:  # not every device tells
         return {}
     return {"held": found.argument_size_in_bytes, "temporary": found.temp_size_in_bytes}
-
-
-def number(value: np.ndarray) -> float:
-    """A float32 with as many digits as it has: 0.997, where `float` alone would give 0.996999979019165."""
-    return float(str(value))
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 import jaxce
 from jaxce import metrics
 from jaxce.config import LOSS_OPTIONS, TRAINABLE_LOSSES, Config
-from jaxce.data import Dataset, LabelKind
+from jaxce.data import Dataset, Examples, LabelKind
 from jaxce.errors import ConfigError
 
 Hyperparams = Mapping[str, Float[Array, ""] | float]
@@ -387,3 +387,14 @@ def check_classes(config: Config, num_classes: int) -> None:
             f"num_sampled must be a multiple of class_devices = {devices}, from {least}, for a batch's labels "
             f"may all differ, to the {num_classes} classes of data {config.data}; not {sample}"
         )
+
+
+def all_scores(objective: Objective, scores: Mapping[str, np.ndarray], part: Examples) -> dict[str, float]:
+    """What was measured in the compiled step, and what needs all outputs of a part side by side."""
+    means = {name: number(value) for name, value in scores.items() if name != "outputs"}
+    return means | objective.score(scores["outputs"], np.asarray(part.labels))
+
+
+def number(value: np.ndarray) -> float:
+    """A float32 with as many digits as it has: 0.997, where `float` alone would give 0.996999979019165."""
+    return float(str(value))
