@@ -14,7 +14,7 @@ import numpy as np
 from jaxce.config import hyperparams, load_config
 from jaxce.data import DATASETS, Split
 from jaxce.sweep.program import Program, in_turns
-from jaxce.training.objective import make_objective
+from jaxce.training.fitting import make_objective
 from jaxce.training.step import make_train
 
 SETTINGS = 8

@@ -16,8 +16,8 @@ from jaxce.errors import ConfigError
 from jaxce.sweep.program import load_whole
 from jaxce.training.checkpoints import Checkpoints, as_numpy
 from jaxce.training.devices import make_mesh
+from jaxce.training.fitting import make_objective
 from jaxce.training.loop import run
-from jaxce.training.objective import make_objective
 from jaxce.training.step import make_train
 
 CLASSES, SEEN = 1024, 64

@@ -16,13 +16,13 @@ import jaxce
 from jaxce.config import Config, hyperparams, load_config
 from jaxce.data import Dataset, Examples, Split, multilabel
 from jaxce.errors import ConfigError
+from jaxce.training.fitting import make_objective
 from jaxce.training.objective import (
     MARGIN_SHARE,
     EmbeddingObjective,
     NumberObjective,
     SequenceObjective,
     SetObjective,
-    make_objective,
 )
 from jaxce.training.step import make_train
 

@@ -20,8 +20,9 @@ from jaxce.config import Config, hyperparams, load_config
 from jaxce.data import DATASETS, Examples, Split
 from jaxce.errors import ConfigError, TrainingError
 from jaxce.training.checkpoints import Checkpoints
+from jaxce.training.fitting import make_objective
 from jaxce.training.loop import run
-from jaxce.training.objective import NumberObjective, Objective, make_objective
+from jaxce.training.objective import NumberObjective, Objective
 from jaxce.training.optimizers import make_optimizer, make_schedule
 from jaxce.training.progress import progress
 from jaxce.training.step import epoch_order, make_train

@@ -56,7 +56,7 @@ def loop_over_settings() -> None:
     from jaxce.cli import cache_compilations
     from jaxce.config import hyperparams, load_config
     from jaxce.data import DATASETS, Split
-    from jaxce.training.objective import make_objective
+    from jaxce.training.fitting import make_objective
     from jaxce.training.step import make_train
 
     cache_compilations()

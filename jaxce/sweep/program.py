@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, UInt32
 from jaxce.config import Config, hyperparams
 from jaxce.data import Dataset, Split, Stream, load
 from jaxce.errors import ConfigError
-from jaxce.training.objective import all_scores, make_objective
+from jaxce.training.fitting import make_objective
+from jaxce.training.objective import all_scores
 from jaxce.training.step import State, make_train
 
 

@@ -24,7 +24,7 @@ from jaxce.sweep.study import Study, open_storage
 from jaxce.sweep.watch import watching
 from jaxce.sweep.worker import Worker
 from jaxce.training.devices import make_cpu_devices
-from jaxce.training.objective import make_objective
+from jaxce.training.fitting import make_objective
 from jaxce.training.workdir import write_json
 
 SLOTS_PER_DEVICE = 4

@@ -22,7 +22,8 @@ from jaxce.report.predictions import save_predictions
 from jaxce.training.checkpoints import Checkpoints, reason
 from jaxce.training.devices import make_mesh
 from jaxce.training.events import events
-from jaxce.training.objective import EmbeddingObjective, Objective, all_scores, make_objective, number
+from jaxce.training.fitting import make_objective
+from jaxce.training.objective import EmbeddingObjective, Objective, all_scores, number
 from jaxce.training.processes import is_first, require_same, together
 from jaxce.training.progress import Show, progress
 from jaxce.training.signals import asked_to_stop, stop_requests
