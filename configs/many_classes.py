@@ -2,15 +2,16 @@
 
 Shows a head whose logits, 2 GiB for a batch, are never there at once. Class c is a direction in space, an
 example of it that direction and noise; 4,096 classes have examples, and the test asks of new ones which of all
-the million they are. A step sees the classes of its batch and others at random, 8,192 in all (partial_fc), valid
-and test all of them, a chunk of examples at a time. The second command has no sample: all classes in every step,
-spread over eight virtual devices of the CPU.
+the million they are. A step sees the classes of its batch and others at random, 8,192 in all (partial_fc);
+valid and test see all of them. The second command has no sample: all classes in every step, spread over eight
+virtual devices of the CPU.
 
     python train.py many_classes
     python train.py many_classes --num-sampled None --class-devices 8
 
-Test: every one of 1,024 examples named by the first, seed 0, in 1 min 27 s on 2 cores, with 1,040 MiB: kernel and
-Adam's two moments have 732 of them. The second named 99.8 % in 9 min 22 s, with 568 MiB a device. After the first epoch they named 84 and 78 % of valid.
+Test: the first names every one of 1,024 examples, seed 0, in 1 min 27 s on 2 cores and 1,040 MiB, of which the
+class vectors and Adam's two moments of them are 732. The second names 99.8 % in 9 min 22 s, with 568 MiB a
+device. After one epoch they name 84 and 78 % of valid.
 """
 
 from jaxce.config import Config
