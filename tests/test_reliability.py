@@ -150,7 +150,7 @@ def test_a_run_killed_twice_ends_with_the_bits_of_one_that_never_stopped(front_d
     workdir = tmp_path / "killed"
     for kill, epoch in enumerate((EPOCHS // 8, EPOCHS // 2)):
         process = front_door(*flags, *["--resume"][:kill], "--workdir", workdir)
-        wait_for(process, lambda epoch=epoch: len(rows_so_far(workdir)) > epoch)
+        wait_for(process, lambda epoch=epoch: len(rows_so_far(workdir)) > epoch and epochs_saved(workdir))
         process.kill()
         assert ends(process)[0] == -signal.SIGKILL
         assert 0 < max(epochs_saved(workdir)) < EPOCHS
@@ -326,6 +326,13 @@ def test_an_older_checkpoint_that_cannot_be_read_stops_nobody(damaged, capsys):
     run(CONFIG, damaged, resume=True)
     assert capsys.readouterr().err.count("\n") == 2
     assert epochs_saved(damaged) == [5, 6]
+
+
+def test_an_older_checkpoint_that_was_being_removed_is_gone_without_a_word(damaged, capsys):
+    shutil.rmtree(damaged / "checkpoints" / "5" / "metrics")
+    assert state_in(damaged).epoch == 6
+    assert (epochs_saved(damaged), capsys.readouterr().err) == ([4, 6], "")
+    assert not list((damaged / "checkpoints").glob("*.damaged"))
 
 
 def test_when_all_checkpoints_are_damaged_none_is_touched_and_the_run_is_not_begun_anew(damaged):

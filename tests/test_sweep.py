@@ -35,8 +35,8 @@ def rows_in(workdir):
 @pytest.fixture
 def one_device(monkeypatch):
     """Runs on one device, as a setting of a sweep: over several, sums are added up in another order."""
-    mesh = jax.make_mesh((1,), ("batch",), (AxisType.Auto,), devices=jax.devices()[:1])
-    monkeypatch.setattr("jaxce.training.loop.make_mesh", lambda batch_size: mesh)
+    mesh = jax.make_mesh((1, 1), ("batch", "classes"), (AxisType.Auto,) * 2, devices=jax.devices()[:1])
+    monkeypatch.setattr("jaxce.training.loop.make_mesh", lambda batch_size, class_devices: mesh)
 
 
 def test_each_setting_has_the_bits_of_a_run_alone(one_device, tmp_path):

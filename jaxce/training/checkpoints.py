@@ -126,7 +126,11 @@ class Checkpoints:
                 else:  # not needed now, but what cannot be read would stop Orbax from finding the best
                     self._loss(epoch)
             except Exception as error:
-                damaged[epoch] = reason(error)
+                if state is not None and isinstance(error, FileNotFoundError):
+                    # One that had to make room, and that a run was removing when it was killed.
+                    shutil.rmtree(self._folder / str(epoch), ignore_errors=True)
+                else:
+                    damaged[epoch] = reason(error)
         if damaged and state is None:
             worst = "; ".join(f"{epoch}: {why}" for epoch, why in damaged.items())
             raise TrainingError(
