@@ -12,10 +12,11 @@ from jaxce.errors import ConfigError
 
 def make_cpu_devices(count: int) -> None:
     """Have JAX make that many devices of a CPU, unless it has its devices already or was told how many."""
+    option = "jax_num_cpu_devices"
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not chosen and count > max(jax.config.read("jax_num_cpu_devices"), 1):
+    if not chosen and count > max(getattr(jax.config, option), 1):
         with contextlib.suppress(RuntimeError):  # a program that has used JAX before has its devices already
-            jax.config.update("jax_num_cpu_devices", count)
+            jax.config.update(option, count)
 
 
 def make_mesh(batch_size: int, class_devices: int = 1) -> Mesh:
