@@ -176,19 +176,19 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_from_what_is_saved(tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("flags", "second", "statuses", "said"),
+    ("workdir", "flags", "second", "statuses", "said"),
     [
-        ((), (), (2, 1), ("is not empty: add --resume", "process 0 could not go on, and says why")),
-        (("--resume",), (), (2, 1), ("nothing to resume", "process 0 could not go on, and says why")),
-        (("--batch-size=15",), (), (2, 2), ("a batch of 15 examples cannot be divided evenly",) * 2),
-        ((), ("--seed=1",), (2, 2), ("process 1 has another config than process 0: give all the same",) * 2),
-        ((), ("--data=nowhere.npz",), (1, 2), ("process 1 could not go on, and says why", "nowhere.npz")),
+        (".", (), (), (2, 1), ("is not empty: add --resume", "process 0 could not go on, and says why")),
+        (".", ("--resume",), (), (2, 1), ("nothing to resume", "process 0 could not go on, and says why")),
+        ("new", ("--batch-size=15",), (), (2, 2), ("a batch of 15 examples cannot be divided evenly",) * 2),
+        ("new", (), ("--seed=1",), (2, 2), ("process 1 has another config than process 0",) * 2),
+        ("new", (), ("--data=nowhere.npz",), (1, 2), ("process 1 could not go on", "nowhere.npz")),
     ],
     ids=["taken", "no run", "odd batch", "other config", "no data"],
 )  # fmt: skip
-def test_a_mistake_ends_both_processes_at_once(flags, second, statuses, said, tmp_path):
+def test_a_mistake_ends_both_processes_at_once(workdir, flags, second, statuses, said, tmp_path):
     (tmp_path / "other").touch()
-    done = ends(*two_of_run("--epochs=1", f"--workdir={tmp_path}", *flags, second=second))
+    done = ends(*two_of_run("--epochs=1", f"--workdir={tmp_path / workdir}", *flags, second=second))
     for (status, output, errors), expected, line in zip(done, statuses, said, strict=True):
         assert (status, output) == (expected, [])
         assert errors.startswith("error: ")
