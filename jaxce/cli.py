@@ -18,6 +18,7 @@ from typing import NoReturn, get_type_hints
 import jax
 import platformdirs
 import tyro
+from rich.filesize import decimal
 
 from jaxce.config import Config, check, describe_configs, did_you_mean, in_words, load_config
 from jaxce.errors import ConfigError, Stopped, TrainingError
@@ -137,8 +138,8 @@ def train(args: list[str], prog: str) -> int:
             with contextlib.suppress(OSError):  # as it must be, unless the run failed before it wrote anything
                 workdir.rmdir()
     results = ", ".join(f"{metric} {value:.4f}" for metric, value in summary["test"].items())
-    memory = sum(summary["memory"].values()) / 2**20
-    cost = f"{summary['wall_seconds']:.1f} s" + (f", {memory:,.0f} MiB a device" if memory else "")
+    memory = sum(summary["memory"].values())
+    cost = f"{summary['wall_seconds']:.1f} s" + (f", {decimal(memory)} a device" if memory else "")
     if is_first():
         print(f"test {results}; {cost}; results in {workdir}")
     return DONE

@@ -76,7 +76,7 @@ def make_run(folder, epochs=25, finished=True, test=None, predictions=None, **ch
     if finished:
         summary = {"test": test or {"accuracy": 0.5, "loss": 1.25}, "wall_seconds": 75.0}
         summary |= {"versions": {"jax": "1.2.3"}, "device": {"kind": "abacus", "count": 2}}
-        summary["memory"] = {"held": 2**21, "temporary": 2**20}
+        summary["memory"] = {"held": 2_000_000, "temporary": 500_000}
         (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -138,7 +138,7 @@ def test_a_page_is_well_formed_loads_nothing_and_has_the_sections_that_its_label
     text = text_of(page)
     assert "50 % test accuracy" in text.replace("test accuracy 50 %", "50 % test accuracy")
     assert "2 × abacus" in text
-    assert "3 MiB" in text
+    assert "2.5 MB" in text
     assert "1.2.3" in text
     assert "1 min 15 s" in text
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from rich.filesize import decimal
 
 from jaxce.config import Config
 from jaxce.files import write_whole
@@ -78,7 +79,7 @@ def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     device = summary.get("device", {})
     rows = [("device", f"{device.get('count', 1)} × {device.get('kind', 'unknown')}")]
     if memory := sum(summary.get("memory", {}).values()):
-        rows.append(("memory of each", f"{memory / 2**20:,.0f} MiB"))
+        rows.append(("memory of each", decimal(memory)))
     return rows + list(summary.get("versions", {}).items())
 
 
