@@ -17,11 +17,6 @@ MODULE = ["-m", "jaxce", "train"]
 TINY = ["iris", "--epochs", "2"]
 
 
-@pytest.fixture(scope="module")
-def caches(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def python(tmp_path, caches):
     """Run Python in an empty folder, with a cache folder of the tests' own."""
