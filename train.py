@@ -3,11 +3,11 @@
 CONFIG is a name in configs/ or the path of a .py file; left out, it is `digits`. `--help` lists every
 flag with its meaning. The steps, top to bottom:
 
-1. The config becomes one frozen value (jaxce/config.py), changed by the flags (jaxce/cli.py).
-2. Its data set becomes arrays, split into train, valid and test (jaxce/data).
-3. `make_train` turns it into pure functions: init, train_epoch, evaluate (jaxce/training/step.py).
+1. The config becomes one frozen value (jaxce/lab/config.py), changed by the flags (jaxce/cli.py).
+2. Its data set becomes arrays, split into train, valid and test (jaxce/lab/data).
+3. `make_train` turns it into pure functions: init, train_epoch, evaluate (jaxce/lab/training/step.py).
 4. The loop calls them and writes config.json, metrics.jsonl, summary.json and checkpoints/ into the
-   working folder (jaxce/training/loop.py).
+   working folder (jaxce/lab/training/loop.py).
 
 `jaxce train` and `python -m jaxce train` are the same command.
 """

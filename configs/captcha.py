@@ -10,7 +10,7 @@ Test: 96.48 ± .10 % of whole captchas, 99.05 % of digits (seeds 0 to 2). 2 min 
 takes 22 s, once.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="captcha",

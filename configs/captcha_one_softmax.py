@@ -10,7 +10,7 @@ Test: 96.60 ± .20 % of whole captchas, 99.08 % of digits (seeds 0 to 2), at a l
 1.386 is the least that it can have. 2 min 15 s on 2 cores.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="captcha",

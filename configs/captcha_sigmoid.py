@@ -8,7 +8,7 @@ has to learn. Its loss is larger at first, 40 log 2 = 28 against 4 log 10 = 9.
 Test: 97.02 ± .13 % of whole captchas, 99.19 % of digits (seeds 0 to 2). 2 min 25 s on 2 cores.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="captcha",

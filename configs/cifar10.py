@@ -6,7 +6,7 @@
 Its numbers are not given here: where these configs were measured there is no network to fetch the data from.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="cifar10",

@@ -9,6 +9,6 @@ Test accuracy for seeds 0 to 4: 99.72, 98.89, 99.72, 99.44, 99.72 %, median 99.7
 process takes 10 s, and 6 s from the second time on, when the compiled programs are in the cache.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(data="digits", model="cnn", label_smoothing=0.1, learning_rate=3e-3, epochs=100)

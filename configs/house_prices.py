@@ -8,7 +8,7 @@ Its numbers are not given here: where these configs were measured there is no ne
 A test runs these settings on features as correlated as these and compares the coefficients with Ridge's.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="house_prices",

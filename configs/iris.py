@@ -9,7 +9,7 @@ N = 105 training examples. A test compares the coefficients.
 Test accuracy 96.67 %, that of scikit-learn; no coefficient differs from its by more than 1e-6. 4 s on 2 cores.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="iris",

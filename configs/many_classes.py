@@ -14,7 +14,7 @@ class vectors and Adam's two moments of them are .77. The second names 99.8 % in
 device. After one epoch they name 84 and 78 % of valid.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="many_classes",

@@ -6,7 +6,7 @@
 Its numbers are not given here: where these configs were measured there is no network to fetch the data from.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="mnist", model="cnn", widths=(32, 64, 256), label_smoothing=0.1, learning_rate=2e-3, epochs=10

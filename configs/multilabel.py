@@ -10,7 +10,7 @@ Test mAP, mean and standard deviation of seeds 0 to 4: sigmoid .9334 ± .0073, a
 55.1 %. A run takes 11 s on 2 cores.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="multilabel",

@@ -16,6 +16,6 @@ ArcFace 4.88 ± .43, AM-Softmax (cosface) 5.08 ± .33, SM-Softmax 8.13 ± 1.23, 
 takes 7 s on 2 cores.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(data="open_set", head="arcface", margin=0.5, scale=16.0, learning_rate=2e-3, epochs=15)

@@ -10,7 +10,7 @@ Test R² 0.3347, RMSE 58.15, those of Ridge. 4 s on 2 cores. Nothing in it is ra
 split. `house_prices` is the same on Californian house prices, where a network lets it download them.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="regression",

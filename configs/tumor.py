@@ -9,7 +9,7 @@ LogisticRegression(C=1) on the same N = 398 training examples. A test compares t
 Test accuracy 98.25 %, that of scikit-learn; no coefficient differs from its by more than 1e-6. 4 s on 2 cores.
 """
 
-from jaxce.config import Config
+from jaxce.lab.config import Config
 
 config = Config(
     data="tumor",

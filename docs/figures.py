@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import jaxce
-from jaxce.report.charts import BLUE, GREY, ORANGE, PERCENT, STYLE
+from jaxce.lab.report.charts import BLUE, GREY, ORANGE, PERCENT, STYLE
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -73,8 +73,8 @@ def draw_wrong_start(axes: Axes) -> None:
 
 def draw_digits(axes: Axes) -> None:
     """Accuracy while `python train.py` runs, on the part that it does not learn from."""
-    from jaxce.config import load_config
-    from jaxce.training.loop import run
+    from jaxce.lab.config import load_config
+    from jaxce.lab.training.loop import run
 
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "digits"

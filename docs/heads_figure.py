@@ -1,6 +1,6 @@
 """Draws docs/images/heads.svg: time and temporary memory of the linear head as N and C grow.
 
-    python docs/heads_figure.py
+    PYTHONPATH=. python docs/heads_figure.py
 
 Value and both gradients, float32, D = 128; every point the median of runs in turns, memory as compiled.
 """
@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jaxce
-from jaxce.bench.heads import draw, plain_head, step
+from benchmarks.heads import draw, plain_head, step
 
 FEATURES, ROUNDS = 128, 5
 HEADS = {"jaxce": jaxce.linear_softmax_cross_entropy, "optax, plain": plain_head}

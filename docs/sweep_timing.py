@@ -11,11 +11,11 @@ from unittest import mock
 import jax
 import numpy as np
 
-from jaxce.config import hyperparams, load_config
-from jaxce.data import DATASETS, Split
-from jaxce.sweep.program import Program, in_turns
-from jaxce.training.fitting import make_objective
-from jaxce.training.step import make_train
+from jaxce.lab.config import hyperparams, load_config
+from jaxce.lab.data import DATASETS, Split
+from jaxce.lab.sweep.program import Program, in_turns
+from jaxce.lab.training.fitting import make_objective
+from jaxce.lab.training.step import make_train
 
 SETTINGS = 8
 
@@ -42,7 +42,7 @@ def main(rounds: int) -> None:
     contenders = {"a loop of calls": loop}
     for count in dict.fromkeys((1, len(jax.devices()))):
         for words, over_slots in (("in turns", in_turns), ("side by side (vmap)", jax.vmap)):
-            with mock.patch("jaxce.sweep.program.in_turns", over_slots):
+            with mock.patch("jaxce.lab.sweep.program.in_turns", over_slots):
                 program = Program(config, dataset, SETTINGS, jax.devices()[:count])
             for _ in range(SETTINGS):
                 program.begin(config)

@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from jaxce.metrics import expected_calibration_error
-from jaxce.report.charts import BLUE, GREEN, ORANGE, PERCENT, STYLE
+from jaxce.lab.metrics import expected_calibration_error
+from jaxce.lab.report.charts import BLUE, GREEN, ORANGE, PERCENT, STYLE
 
 IMAGES = Path(__file__).parent / "images"
 CAPTCHA_WAYS = {"four softmaxes": BLUE, "forty sigmoids": GREEN, "one softmax": ORANGE}

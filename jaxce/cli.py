@@ -20,10 +20,10 @@ import platformdirs
 import tyro
 from rich.filesize import decimal
 
-from jaxce.config import Config, check, describe_configs, did_you_mean, in_words, load_config
-from jaxce.errors import ConfigError, Stopped, TrainingError
-from jaxce.training.devices import make_cpu_devices
-from jaxce.training.processes import is_first, join, together
+from jaxce.lab.config import Config, check, describe_configs, did_you_mean, in_words, load_config
+from jaxce.lab.errors import ConfigError, Stopped, TrainingError
+from jaxce.lab.training.devices import make_cpu_devices
+from jaxce.lab.training.processes import is_first, join, together
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -121,7 +121,7 @@ def train(args: list[str], prog: str) -> int:
             flags = parse(TrainFlags(config=stored_config(flags.workdir)), args, prog)
             make_cpu_devices(flags.config.class_devices)
         workdir = flags.workdir or (new_workdir(Path(name or "digits").stem) if is_first() else Path("runs"))
-    from jaxce.training.loop import run  # seconds of imports that --help and mistakes need not wait for
+    from jaxce.lab.training.loop import run  # seconds of imports that --help and mistakes need not wait for
 
     cache_compilations()
     try:
@@ -152,23 +152,16 @@ def verify(args: list[str], prog: str) -> int:
     return main(args, prog)
 
 
-def bench(args: list[str], prog: str) -> int:
-    """Time jaxce beside optax, torch and the usual Flax way, and compare with the goals."""
-    from jaxce.bench.command import main
-
-    return main(args, prog)
-
-
 def report(args: list[str], prog: str) -> int:
     """Write the page of one run again, or one that compares several."""
-    from jaxce.report.command import main
+    from jaxce.lab.report.command import main
 
     return main(args, prog)
 
 
 def sweep(args: list[str], prog: str) -> int:
     """Train in many settings, those that differ in numbers alone in one compiled program."""
-    from jaxce.sweep.command import main
+    from jaxce.lab.sweep.command import main
 
     return main(args, prog)
 
@@ -178,7 +171,6 @@ COMMANDS: dict[str, Callable[[list[str], str], int]] = {
     "sweep": sweep,
     "verify": verify,
     "report": report,
-    "bench": bench,
 }
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, Integer, Num, PRNGKeyArray
 
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
-from jaxce.heads.chunked import linear_loss, reduced
-from jaxce.heads.parallel import ClassParallel, manual
+from jaxce.heads.linear import linear_loss, reduced
+from jaxce.heads.mesh import ClassParallel, manual
 from jaxce.losses import softmax_cross_entropy_with_integer_labels, unit_vectors
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from jaxce.losses import LOSSES
-from jaxce.verification.catalogue import DTYPES, verify_loss
 from jaxce.verification.findings import Finding, gradient_limit, value_limit
+from jaxce.verification.suite import DTYPES, verify_loss
 from jaxce.verification.table import as_json, print_table
 
 Job = tuple[str, str]  # loss, dtype

@@ -1,0 +1,1 @@
+"""`python -m benchmarks`: jaxce beside its peers, in one process and in turns, with ratios and limits."""

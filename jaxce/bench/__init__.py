@@ -1,1 +1,0 @@
-"""`python -m jaxce bench`: jaxce beside its peers, in one process and in turns, with ratios and limits."""

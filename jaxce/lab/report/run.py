@@ -1,0 +1,143 @@
+"""The folder of one run, read: config, curves, summary and predictions, each said to be damaged where it is."""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from jaxce.lab.config import Config, find_configs, load_config
+from jaxce.lab.errors import ConfigError
+from jaxce.lab.report.predictions import Predictions, load_predictions
+from jaxce.losses import LOSSES
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, finished or not.
+
+    Attributes:
+        workdir: Where it lies.
+        config: Its settings.
+        rows: Metrics of each epoch, as metrics.jsonl has them.
+        summary: What summary.json holds; None while the run is unfinished.
+        predictions: For the test part; None where there are none.
+    """
+
+    workdir: Path
+    config: dict[str, Any]
+    rows: list[dict[str, float]]
+    summary: dict[str, Any] | None
+    predictions: Predictions | None
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.workdir.resolve().name
+
+    @property
+    def status(self) -> str:
+        """How far it came.
+
+        >>> Run(Path("a"), {"epochs": 9}, [{"epoch": 1}], None, None).status
+        'unfinished: 1 of 9 epochs'
+        """
+        if self.summary is not None:
+            return f"finished: {len(self.rows)} epochs"
+        return f"unfinished: {len(self.rows)} of {self.config['epochs']} epochs"
+
+    def series(self, metric: str) -> tuple[list[float], list[float]]:
+        """Epochs, and a metric in those where it is a finite number."""
+        points = [(row["epoch"], row[metric]) for row in self.rows if math.isfinite(row.get(metric, math.nan))]
+        return [epoch for epoch, _ in points], [value for _, value in points]
+
+
+def read_run(workdir: Path) -> Run:
+    """What `train` left in `workdir`.
+
+    Raises:
+        ConfigError: It is no run's folder, or a file in it is damaged.
+    """
+    if not (workdir / "config.json").is_file():
+        what = "holds no config.json" if workdir.is_dir() else "is no folder"
+        raise ConfigError(f"{workdir} is no run: it {what}; give a folder that train.py wrote")
+    config = read_json(workdir / "config.json")
+    missing = [name for name in ("data", "loss", "epochs") if name not in config]
+    if missing or config["loss"] not in LOSSES:
+        problem = (
+            f"no {missing[0]}" if missing else f"a loss {config['loss']!r} that this version does not know"
+        )
+        raise ConfigError(f"{workdir / 'config.json'} is no config of a run: it has {problem}")
+    summary = None
+    if (workdir / "summary.json").exists():
+        summary = read_json(workdir / "summary.json")
+        for name in ("test", "wall_seconds"):
+            if name not in summary:
+                raise ConfigError(f"{workdir / 'summary.json'} is damaged: it has no {name}; train again")
+    rows = read_rows(workdir / "metrics.jsonl")
+    return Run(workdir, config, rows, summary, load_predictions(workdir, config["loss"]))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; ConfigError where there is none."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): restore it, or train again") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} is damaged: it holds no JSON object; restore it, or train again")
+    return value
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """The rows of metrics.jsonl; a last line that was cut short, as by kill -9, is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")  # what follows the last line's end is not whole
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            row = error
+        if not isinstance(row, dict) or "epoch" not in row:
+            raise ConfigError(f"{path}, line {number} is damaged: remove the line to report on the others")
+        rows.append(row)
+    return rows
+
+
+def repeat_command(config: Mapping[str, Any]) -> str | None:
+    """The command that trains with this config: the named config nearest to it, and flags for the rest.
+
+    None where no named config is at hand.
+    """
+    nearest: tuple[int, str, list[str]] | None = None
+    for name in find_configs():
+        try:
+            base = load_config(name)
+        except ConfigError:  # somebody's unfinished config is no reason to report nothing
+            continue
+        flags = differing_flags(config, base)
+        if nearest is None or len(flags) < nearest[0]:
+            nearest = len(flags), name, flags
+    return None if nearest is None else shlex.join(["python", "train.py", nearest[1], *nearest[2]])
+
+
+def differing_flags(config: Mapping[str, Any], base: Config) -> list[str]:
+    """Flags that turn `base` into `config`.
+
+    >>> differing_flags({"epochs": 100, "widths": [8, 16], "gamma": None, "seed": 3}, Config())
+    ['--widths', '8', '16', '--seed', '3']
+    """
+    flags: list[str] = []
+    for field in fields(base):
+        # JSON has lists for tuples.
+        values, of_base = (
+            list(value) if isinstance(value, list | tuple) else [value]
+            for value in (config.get(field.name), getattr(base, field.name))
+        )
+        if field.name in config and values != of_base:
+            flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+    return flags

@@ -1,0 +1,153 @@
+"""One sweep in one process: the folder, the devices, the storage, the work, and what to say of it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import jax
+from rich.console import Console
+from sqlalchemy.engine import make_url
+
+from jaxce.lab.config import Config
+from jaxce.lab.errors import ConfigError, Stopped, TrainingError
+from jaxce.lab.sweep.plan import Plan, corners, plan_of, settings_of
+from jaxce.lab.sweep.program import load_whole
+from jaxce.lab.sweep.results import best_of, command_of, table_of
+from jaxce.lab.sweep.space import apply
+from jaxce.lab.sweep.study import Study, open_storage
+from jaxce.lab.sweep.watch import watching
+from jaxce.lab.sweep.worker import Worker
+from jaxce.lab.training.devices import make_cpu_devices
+from jaxce.lab.training.fitting import make_objective
+from jaxce.lab.workdir import write_json
+
+SLOTS_PER_DEVICE = 4
+HIDDEN = "***"  # what SQLAlchemy writes for a password
+
+
+def sweep(
+    plan: Plan | None, workdir: Path | None, storage: str | None, *, resume: bool, parallel: int | None
+) -> None:
+    """Begin a sweep or join it, work until it is done, and leave results.jsonl in `workdir`.
+
+    Args:
+        plan: What to do; None for what was done in `workdir` before.
+        workdir: A folder that does not exist or is empty, unless resuming; None for a new one.
+        storage: Address of a database; None for the one used before, or a SQLite file in `workdir`.
+        resume: Go on with the sweep in `workdir`.
+        parallel: Settings side by side; None for SLOTS_PER_DEVICE on each device.
+
+    Raises:
+        ConfigError: A setting does not fit, `workdir` is in use, or the storage cannot be used.
+        TrainingError: No setting could be trained.
+        Stopped: SIGINT or SIGTERM came; what was not done waits for another process.
+    """
+    from jaxce.cli import cache_compilations, new_workdir  # which imports the command that imports us
+    from jaxce.lab.sweep.page import write_page  # with half a second of Matplotlib
+
+    started = time.perf_counter()
+    with contextlib.suppress(ValueError):  # not in the main thread: there no signal arrives
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    make_cpu_devices(os.cpu_count() or 1)  # a step of a small network does not fill two cores, two networks do
+    cache_compilations()
+    if resume:
+        assert workdir is not None
+        plan, storage = read_plan(workdir, plan, storage)
+    else:
+        assert plan is not None
+        if workdir is not None and workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+            raise ConfigError(
+                f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir"
+            )
+        if storage is not None:
+            with open_storage(storage):
+                pass
+        workdir = workdir or new_workdir(f"{Path(plan.name).stem}-sweep")
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_plan(workdir, plan, storage)
+
+    console = Console(highlight=False)
+    devices = jax.local_devices()
+    with open_storage(storage or f"sqlite:///{workdir.resolve() / 'sweep.db'}") as database:
+        study = Study(database, study_name(plan), plan)
+        try:
+            with study, watching(study, console) as watch:
+                rows = Worker(
+                    study, workdir, parallel or SLOTS_PER_DEVICE * len(devices), devices, watch
+                ).work()
+        except KeyboardInterrupt as stop:
+            raise Stopped(
+                f"with {len(study.rows())} of {study.num_settings} settings done: "
+                f"--resume --workdir {workdir} goes on"
+            ) from stop
+        write_page(rows, study.importances(), plan, workdir / "sweep.html")
+    metric = plan.metric
+    console.print(table_of(rows, plan))
+    best = best_of(rows, metric)
+    if best is None:
+        raise TrainingError(f"no setting could be trained; of the first: {rows[0]['error']}")
+    seeds = " by the mean over seeds, here its first" if "seed" in plan.fields else ""
+    scores = ", ".join(f"{part} {metric} {best[part][metric]:.4f}" for part in ("valid", "test"))
+    console.print(
+        f"best{seeds}: {scores}, by\n"
+        f"  {command_of(best, plan)}\n"
+        f"{len(rows)} settings; {time.perf_counter() - started:.1f} s; results in {workdir}",
+        soft_wrap=True,
+    )
+
+
+def make_plan(
+    name: str, base: Config, over: Sequence[str], sampler: str, trials: int | None, prune: bool
+) -> Plan:
+    """The plan, compared by what a run of the first setting shows beside its loss.
+
+    Raises:
+        ConfigError: A setting does not fit its field, the others or the data.
+    """
+    plan = Plan(name, base, tuple(over), sampler, trials, prune, metric="")
+    first = apply(base, settings_of(plan)[0] or corners(plan.space)[0])
+    dataset = load_whole(first)
+    return replace(plan, metric=make_objective(first, dataset).headline)
+
+
+def study_name(plan: Plan) -> str:
+    """The same for the same plan, on any machine: who says the same words shares a sweep."""
+    words = json.dumps(asdict(plan), sort_keys=True)
+    return f"{Path(plan.name).stem}-{hashlib.sha256(words.encode()).hexdigest()[:12]}"
+
+
+def write_plan(workdir: Path, plan: Plan, storage: str | None) -> None:
+    """Write down what `read_plan` reads; no password."""
+    shown = None if storage is None else make_url(storage).render_as_string(hide_password=True)
+    write_json(workdir / "sweep.json", {"storage": shown, "plan": asdict(plan)})
+
+
+def read_plan(workdir: Path, plan: Plan | None, storage: str | None) -> tuple[Plan, str | None]:
+    """The plan and the storage of the sweep in `workdir`.
+
+    Raises:
+        ConfigError: There is none, or it is another one.
+    """
+    path = workdir / "sweep.json"
+    try:
+        found = json.loads(path.read_text())
+        before = plan_of(found["plan"])
+        stored: str | None = found["storage"]
+    except OSError as error:
+        raise ConfigError(f"nothing to resume: {path} cannot be read") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} holds no sweep of this version: {error}") from error
+    if plan is not None and plan != before:
+        raise ConfigError(
+            f"cannot resume {workdir} with another sweep: leave out all but --resume and --workdir, or name "
+            f"another --workdir"
+        )
+    if storage is None and stored is not None and HIDDEN in stored:
+        raise ConfigError(f"{path} does not hold the storage's password: give --storage again")
+    return before, storage or stored

@@ -1,0 +1,605 @@
+"""Chunked heads: equal to the loss on all logits in every derivative, and never all logits."""
+
+import re
+from functools import partial
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import jaxce
+from jaxce import linear_loss, linear_softmax_cross_entropy, linear_token_statistics
+from jaxce.heads import passes
+
+LABEL_LOSS = jaxce.softmax_cross_entropy_with_integer_labels
+
+
+def arrays(rng, n=77, d=6, c=203, dtype=np.float32):
+    return (
+        jnp.asarray(rng.normal(size=(n, d)), dtype),
+        jnp.asarray(rng.normal(size=(d, c)), dtype),
+        jnp.asarray(rng.normal(size=c), dtype),
+        rng.integers(0, c, n),
+    )
+
+
+def assert_near(found, expected, tolerance=2e-6):
+    """Each array, relative to its largest entry."""
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape
+        scale = np.abs(np.asarray(b, np.float64)).max() if b.size else 0.0
+        assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=0, atol=tolerance * scale)
+
+
+@pytest.fixture
+def float64():
+    """Derivatives that must be equal are compared where rounding is no excuse."""
+    with jax.enable_x64(True):
+        yield
+
+
+def gradient(function, args):
+    return jax.grad(function, tuple(range(len(args))))
+
+
+def forward_over_reverse(function, args, ways):
+    """Value, gradients, directional derivative and Hessian-vector product, compiled as one."""
+
+    def value_and_grads(*args):
+        return jax.value_and_grad(function, tuple(range(len(args))))(*args)
+
+    return jax.jit(lambda *both: jax.jvp(value_and_grads, both[: len(args)], both[len(args) :]))(*args, *ways)
+
+
+def reverse(function, args, ways):
+    """Value and gradients."""
+    return jax.jit(jax.value_and_grad(function, tuple(range(len(args)))))(*args)
+
+
+def forward_and_reverse_twice(function, args, ways):
+    """The directional derivative by forward mode, and the Hessian-vector product by reverse mode alone."""
+
+    def both(*args):
+        def along(*args):
+            return sum((g * way).sum() for g, way in zip(gradient(function, args)(*args), ways, strict=True))
+
+        return jax.jvp(function, args, ways)[1], gradient(along, args)(*args)
+
+    return jax.jit(both)(*args)
+
+
+def assert_same_derivatives(fused, whole, args, rng, ways_to_derive=(forward_over_reverse,)):
+    """Of two functions of float64 arrays, to 1e-10 of the largest entry of the gradients."""
+    ways = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in args)
+    for derive in ways_to_derive:
+        found, expected = (jax.tree.leaves(derive(f, args, ways)) for f in (fused, whole))
+        for a, b in zip(found, expected, strict=True):
+            assert a.dtype == b.dtype == np.float64
+            assert_allclose(a, b, rtol=1e-9, atol=1e-10 * max(1.0, np.abs(b).max()))
+
+
+EVERYTHING = {"label_smoothing": 0.1, "z_loss": 1e-2, "soft_cap": 5.0}
+
+
+def plain(x, w, b, y, *, soft_cap=None, where=None, reduction="mean", **options):
+    z = x @ w + b[None]
+    if soft_cap is not None:
+        z = jaxce.soft_cap(z, soft_cap)
+    loss = LABEL_LOSS if y.ndim == 1 else jaxce.softmax_cross_entropy
+    losses = loss(z, y, where=where, **options)
+    if reduction == "mean":
+        return jaxce.weighted_mean(losses, where if where is not None and where.ndim == 1 else None)
+    return losses.sum() if reduction == "sum" else losses
+
+
+@pytest.mark.parametrize(
+    ("reduction", "options"),
+    [
+        ("mean", EVERYTHING),
+        pytest.param("mean", {}, marks=pytest.mark.slow),
+        pytest.param("sum", EVERYTHING, marks=pytest.mark.slow),
+        ("none", EVERYTHING),
+    ],
+)
+def test_every_derivative_equals_that_of_the_loss_on_all_logits(reduction, options, rng, float64):
+    x, w, b, y = arrays(rng, dtype=np.float64)
+    share = jnp.asarray(rng.normal(size=len(y)))
+
+    def reduce(losses):
+        return (losses * share).sum() if reduction == "none" else losses
+
+    def fused(x, w, b, *values):
+        named = dict(zip(options, values, strict=True))
+        return reduce(
+            linear_softmax_cross_entropy(x, w, y, bias=b, reduction=reduction, chunk_size=11, **named)
+        )
+
+    def whole(x, w, b, *values):
+        return reduce(plain(x, w, b, y, reduction=reduction, **dict(zip(options, values, strict=True))))
+
+    args = (x, w, b, *(jnp.asarray(v) for v in options.values()))
+    assert_same_derivatives(fused, whole, args, rng, (forward_over_reverse, forward_and_reverse_twice))
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "num_classes"),
+    [(7, 2049), (None, 31)]
+    + [
+        pytest.param(*sizes, marks=pytest.mark.slow)
+        for sizes in product((1, 7, 76, 77, 1000, None), (2049, 31))
+        if sizes not in ((7, 2049), (None, 31))
+    ],
+)
+def test_neither_examples_nor_classes_have_to_divide_anything(chunk_size, num_classes, rng, monkeypatch):
+    monkeypatch.setattr(chunks, "BLOCK_BYTES", 4 * 6 * 100)  # 2049 columns are 20 blocks of 100 and a rest
+    jax.clear_caches()
+    x, w, b, y = arrays(rng, c=num_classes)
+
+    def fused(x, w, b):
+        return linear_softmax_cross_entropy(x, w, y, bias=b, chunk_size=chunk_size)
+
+    found = jax.jit(jax.value_and_grad(fused, (0, 1, 2)))(x, w, b)
+    expected = jax.value_and_grad(lambda x, w, b: plain(x, w, b, y), (0, 1, 2))(x, w, b)
+    assert_near(found, expected)
+    assert_near(jax.jit(fused)(x, w, b), expected[0])  # the value alone is another program
+    jax.clear_caches()
+
+
+def test_in_double_precision_gradients_are_central_differences(rng):
+    with jax.enable_x64(True):
+        x, w, b, y = arrays(rng, n=5, d=3, c=7, dtype=np.float64)
+
+        def fused(x, w, b):
+            return linear_softmax_cross_entropy(
+                x, w, y, bias=b, label_smoothing=0.1, z_loss=0.01, soft_cap=3.0, chunk_size=2
+            )
+
+        grads = jax.grad(fused, (0, 1, 2))(x, w, b)
+        for i, (array, grad) in enumerate(zip((x, w, b), grads, strict=True)):
+            assert grad.dtype == jnp.float64
+            way = jnp.asarray(rng.normal(size=array.shape))
+            up, down = ([x, w, b] for _ in range(2))
+            up[i], down[i] = array + 1e-6 * way, array - 1e-6 * way
+            assert_allclose((grad * way).sum(), (fused(*up) - fused(*down)) / 2e-6, rtol=1e-7)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.bfloat16, 8e-3), (jnp.float16, 1e-3)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_half_precision_is_computed_in_float32_and_gradients_return_to_it(dtype, tolerance, reduction, rng):
+    x, w, b, y = arrays(rng, n=300)
+    x, w, b = (a.astype(dtype) for a in (x, w, b))
+
+    def fused(x, w, b):
+        found = linear_softmax_cross_entropy(x, w, y, bias=b, reduction=reduction, chunk_size=7)
+        assert found.dtype == jnp.float32
+        return found.mean()
+
+    wide = [a.astype(jnp.float32) for a in (x, w, b)]
+    value, grads = jax.jit(jax.value_and_grad(fused, (0, 1, 2)))(x, w, b)
+    value_wide, grads_wide = jax.value_and_grad(lambda *a: plain(*a, y), (0, 1, 2))(*wide)
+    assert_allclose(value, value_wide, rtol=1e-6)
+    assert [grad.dtype for grad in grads] == [dtype] * 3
+    assert_near(grads, grads_wide, tolerance)
+
+
+def test_many_chunks_add_up_in_float32(rng):
+    # in bfloat16, 1 + 1/512 is 1: a sum of 512 chunks kept there would stop early
+    x, w = jnp.ones((512, 1), jnp.bfloat16), jnp.zeros((1, 2), jnp.bfloat16)
+    for reduction in ("sum", "none"):
+        loss = partial(linear_softmax_cross_entropy, reduction=reduction, chunk_size=1)
+        grad = jax.grad(lambda w, loss=loss: loss(x, w, jnp.zeros(512, int)).sum())(w)
+        assert_array_equal(grad.astype(jnp.float32), [[-256.0, 256.0]])
+
+
+def test_masks_and_class_weights_are_those_of_the_loss_on_all_logits(rng):
+    x, w, b, y = arrays(rng, c=12)
+    weights = jnp.asarray(rng.uniform(0.5, 2, 12), jnp.float32)
+    examples = rng.uniform(size=77) > 0.5
+    classes = rng.uniform(size=12) > 0.3
+    y = np.flatnonzero(classes)[rng.integers(0, classes.sum(), 77)]
+    each = (rng.uniform(size=(77, 12)) > 0.3) | (y[:, None] == np.arange(12))
+    for where in (examples, classes, each):
+        whole = np.broadcast_to(where, (77, 12)) if where is classes else where
+
+        def fused(x, w, b, weights, where=where):
+            return linear_softmax_cross_entropy(
+                x, w, y, bias=b, where=where, class_weights=weights, label_smoothing=0.1, chunk_size=10
+            )
+
+        def expected(x, w, b, weights, where=whole):
+            return plain(x, w, b, y, where=where, class_weights=weights, label_smoothing=0.1)
+
+        every = (0, 1, 2, 3)
+        args = (x, w, b, weights)
+        found, wanted = (jax.jit(jax.value_and_grad(f, every))(*args) for f in (fused, expected))
+        assert_near(found, wanted)
+
+
+def test_soft_labels_have_gradients_too(rng, float64):
+    x, w, b, _ = arrays(rng, c=9, dtype=np.float64)
+    q = jnp.asarray(rng.dirichlet(np.ones(9), 77))
+
+    def fused(x, w, b, q):
+        return linear_softmax_cross_entropy(x, w, q, bias=b, label_smoothing=0.1, chunk_size=10)
+
+    def whole(x, w, b, q):
+        return plain(x, w, b, q, label_smoothing=0.1)
+
+    assert_same_derivatives(fused, whole, (x, w, b, q), rng)
+
+
+def test_examples_that_do_not_count_may_hold_anything(rng):
+    x, w, b, y = arrays(rng)
+    where = np.arange(77) % 3 > 0
+    broken = x.at[::3].set(jnp.nan)
+    labels = np.where(where, y, -100)
+
+    def mean(x, w, b, y):
+        return linear_softmax_cross_entropy(x, w, y, bias=b, where=where, chunk_size=10)
+
+    every = (0, 1, 2)
+    found = jax.value_and_grad(mean, every)(broken, w, b, labels)
+    assert_near(found, jax.value_and_grad(mean, every)(x, w, b, y), 1e-6)
+    assert not found[1][0][::3].any()
+
+
+def test_a_mean_over_nothing_is_zero_with_zero_gradients(rng):
+    x, w, b, y = arrays(rng)
+
+    def mean(x, w, b, n, **mask):
+        return linear_softmax_cross_entropy(x[:n], w, y[:n], bias=b, **mask)
+
+    for n, mask in [(0, {}), (77, {"where": np.zeros(77, bool)})]:
+        value, grads = jax.value_and_grad(mean, (0, 1, 2))(x, w, b, n, **mask)
+        assert value == 0
+        assert not any(grad.any() for grad in grads)
+    assert linear_softmax_cross_entropy(x[:0], w, y[:0], reduction="none").shape == (0,)
+    assert linear_loss(LABEL_LOSS, x, w, y, weights=np.zeros(77)) == 0
+
+
+LOSSES_OF_ROWS = {
+    name: loss.value
+    for name, loss in jaxce.LOSSES.items()
+    if loss.inputs in ("logits", "predictions", "log_probs") and loss.returns == "losses"
+}
+# for the head, what others of the list are too: a loss of integers, of distributions, of components
+OF_THE_SAME_KIND = (
+    "poly_loss_cross_entropy",
+    "softmax_focal_loss",
+    "sigmoid_focal_loss",
+    "asymmetric_loss",
+    "squared_error",
+    "kl_divergence_with_log_targets",
+    "js_divergence",
+    "brier_score",
+)
+COMPONENTS = [name for name, loss in jaxce.LOSSES.items() if loss.labels in ("binary", "real")]
+
+
+def labels_for(name, rng, num_rows, num_classes):
+    """What a loss of the list takes."""
+    return {
+        "integer": rng.integers(0, num_classes, num_rows),
+        "distribution": rng.dirichlet(np.ones(num_classes), num_rows),
+        "log_distribution": np.log(rng.dirichlet(np.ones(num_classes), num_rows)),
+        "binary": rng.integers(0, 2, (num_rows, num_classes)).astype(float),
+        "real": rng.normal(size=(num_rows, num_classes)),
+    }[jaxce.LOSSES[name].labels]
+
+
+def of_rows(name):
+    """A loss of the list, as one number per row of logits."""
+
+    def loss(z, labels):
+        if jaxce.LOSSES[name].inputs == "log_probs":
+            z = jax.nn.log_softmax(z)
+        losses = jaxce.LOSSES[name].value(z, labels)
+        return losses.sum(-1) if name in COMPONENTS else losses
+
+    return loss
+
+
+TWICE = pytest.param(forward_over_reverse, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("derive", [reverse, TWICE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in OF_THE_SAME_KIND else name
+        for name in LOSSES_OF_ROWS
+    ],
+)
+def test_any_loss_of_the_list_can_be_the_head_s(name, derive, rng, float64):
+    x, w, b, _ = arrays(rng, n=20, c=9, dtype=np.float64)
+    loss, labels = of_rows(name), labels_for(name, rng, 20, 9)
+    weights = jnp.asarray(rng.uniform(0.1, 1, 20))
+
+    def fused(x, w, b, weights):
+        return linear_loss(loss, x, w, labels, bias=b, weights=weights, chunk_size=7)
+
+    def whole(x, w, b, weights):
+        return jaxce.weighted_mean(loss(x @ w + b[None], labels), weights)
+
+    assert_same_derivatives(fused, whole, (x, w, b, weights), rng, [derive])
+
+
+MARGINS = [jaxce.arcface, jaxce.cosface, jaxce.sphereface, jaxce.combined_margin]
+
+
+def with_margin(margin, **options):
+    return lambda cosines, labels: LABEL_LOSS(margin(cosines, labels, **options), labels)
+
+
+@pytest.mark.parametrize("derive", [reverse, TWICE])
+@pytest.mark.parametrize(
+    "margin", [jaxce.arcface, *(pytest.param(m, marks=pytest.mark.slow) for m in MARGINS[1:])]
+)
+def test_margins_work_in_the_head(margin, derive, rng, float64):
+    x, w, _, y = arrays(rng, n=20, c=9, dtype=np.float64)
+    x = x.at[3].set(0)
+    loss = with_margin(margin, scale=16.0)
+
+    def fused(x, w):
+        return linear_loss(loss, jaxce.unit_vectors(x), jaxce.unit_vectors(w, axis=0), y, chunk_size=7)
+
+    def whole(x, w):
+        return loss(jaxce.normalized_cosines(x, w), y).mean()
+
+    assert_same_derivatives(fused, whole, (x, w), rng, [derive])
+
+
+@pytest.mark.parametrize(
+    "compile", [jax.jit, pytest.param(lambda f: f, marks=pytest.mark.slow)], ids=["jit", "eager"]
+)
+def test_numbers_in_the_closure_of_a_loss_are_differentiated_and_batched(compile, rng, float64):
+    x, w, b, y = arrays(rng, n=20, c=9, dtype=np.float64)
+    sizes = jnp.asarray(rng.uniform(0.5, 2, 20))
+
+    def fused(x, w, b, smoothing, power):
+        def loss(z, rows):
+            return LABEL_LOSS(z, rows[:, 0].astype(int), label_smoothing=smoothing) * rows[:, 1] ** power
+
+        return linear_loss(loss, x, w, jnp.stack([jnp.asarray(y, float), sizes], -1), bias=b, chunk_size=9)
+
+    def whole(x, w, b, smoothing, power):
+        return (LABEL_LOSS(x @ w + b[None], y, label_smoothing=smoothing) * sizes**power).mean()
+
+    args = (x, w, b, jnp.array([0.1, 0.3]), jnp.array([1.0, 2.0]))
+    for derive in (partial(jax.grad, argnums=(0, 1, 2, 3, 4)), partial(jax.hessian, argnums=(3, 4))):
+        found, expected = (
+            made(jax.vmap(derive(f), (None, None, None, 0, 0)))(*args)
+            for made, f in ((compile, fused), (jax.jit, whole))
+        )
+        assert_near(found, expected, 1e-10)
+
+
+def test_a_batch_of_heads_is_its_heads(rng):
+    x, w, b, y = arrays(rng)
+    xs, ws, ys = jnp.stack([x, 2 * x]), jnp.stack([w, w[:, ::-1]]), np.stack([y, y[::-1]])
+
+    def head(x, w, y):
+        return jax.value_and_grad(
+            lambda x, w: linear_softmax_cross_entropy(x, w, y, bias=b, chunk_size=10), (0, 1)
+        )(x, w)
+
+    found = jax.jit(jax.vmap(head))(xs, ws, ys)
+    for i in range(2):
+        assert_near(jax.tree.map(lambda a, i=i: a[i], found), head(xs[i], ws[i], ys[i]), 1e-6)
+
+
+def test_examples_of_any_batch_shape(rng):
+    x, w, b, y = arrays(rng, n=24)
+    flat = linear_softmax_cross_entropy(x, w, y, bias=b, reduction="none")
+    cube = linear_softmax_cross_entropy(x.reshape(2, 3, 4, 6), w, y.reshape(2, 3, 4), bias=b, reduction="none")
+    assert_array_equal(cube, flat.reshape(2, 3, 4))
+    one = linear_softmax_cross_entropy(x[0], w, y[0], bias=b)
+    assert_allclose(one, flat[0], rtol=1e-6)
+    weights = rng.uniform(size=(2, 12))
+    some = linear_loss(LABEL_LOSS, x.reshape(2, 12, 6), w, y.reshape(2, 12), bias=b, weights=weights)
+    assert_allclose(some, jaxce.weighted_mean(flat, weights.reshape(-1)), rtol=1e-6)
+
+
+def test_remat_and_donation_change_nothing(rng):
+    x, w, b, y = arrays(rng)
+
+    def mean(w):
+        return linear_softmax_cross_entropy(x, w, y, bias=b, chunk_size=10)
+
+    expected = jax.value_and_grad(mean)(w)
+    assert_near(jax.jit(jax.value_and_grad(jax.checkpoint(mean)))(w), expected, 1e-6)
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(w):
+        return w - jax.grad(mean)(w)
+
+    given = jnp.array(w)
+    assert_near(step(given), w - expected[1], 1e-6)
+    assert given.is_deleted()
+
+
+def test_what_is_asked_of_tokens_needs_no_logits(rng):
+    x, w, b, y = arrays(rng)
+    classes = rng.uniform(size=203) > 0.2
+    classes[y] = True
+    z = jnp.where(classes[None], jaxce.soft_cap(x @ w + b[None], 5.0), -jnp.inf)
+    log_p = jax.nn.log_softmax(z)
+
+    def found(x, w, **options):
+        return linear_token_statistics(x, w, y, bias=b, where=classes, soft_cap=5.0, chunk_size=9, **options)
+
+    statistics = found(x, w, label_smoothing=0.1, z_loss=1e-2)
+    assert_near(statistics.lse, jax.nn.logsumexp(z, axis=-1))
+    assert_near(statistics.label_log_prob, jnp.take_along_axis(log_p, y[:, None], -1)[:, 0])
+    assert_near(statistics.entropy, -jnp.where(classes[None], jnp.exp(log_p) * log_p, 0).sum(-1), 5e-6)
+    assert_array_equal(statistics.argmax, z.argmax(-1))
+    assert_near(statistics.loss, LABEL_LOSS(z, y, label_smoothing=0.1, z_loss=1e-2), 5e-6)
+    grad = jax.jit(jax.grad(lambda w: found(x, w).entropy.sum()))(w)
+
+    def entropy(w):
+        z = jaxce.soft_cap(x @ w[:, classes] + b[classes][None], 5.0)
+        return -(jax.nn.softmax(z) * jax.nn.log_softmax(z)).sum()
+
+    assert_near(grad, jax.grad(entropy)(w), 1e-5)
+    masked = linear_token_statistics(x, w, np.where(y > 50, y, -1), where=y > 50)
+    assert not masked.loss[y <= 50].any()
+    assert not masked.label_log_prob[y <= 50].any()
+    assert_allclose(masked.loss, -masked.label_log_prob)
+
+
+# What the compiled programs hold.
+
+
+def compiled(function, *shapes, **options):
+    structs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    return jax.jit(function, **options).lower(*structs).compile()
+
+
+def shapes_of(n, d, c):
+    return ((n, d), jnp.float32), ((d, c), jnp.float32), ((n,), jnp.int32)
+
+
+def value_and_grads(loss):
+    return lambda x, w, y: jax.value_and_grad(lambda x, w: loss(x, w, y), (0, 1))(x, w)
+
+
+def hvp(loss):
+    return lambda x, w, y: jax.jvp(lambda x, w: jax.grad(loss, (0, 1))(x, w, y), (x, w), (x, w))
+
+
+def reverse_twice(loss):
+    def length(x, w, y):
+        return sum((g**2).sum() for g in jax.grad(loss, (0, 1))(x, w, y))
+
+    return lambda x, w, y: jax.grad(length, (0, 1))(x, w, y)
+
+
+def test_temporary_memory_is_an_eighth_of_the_plain_head_s():
+    shapes = shapes_of(2048, 512, 32768)
+
+    def optax_head(x, w, y):
+        return optax.softmax_cross_entropy_with_integer_labels(x @ w, y).mean()
+
+    def temporary(program):
+        return program.memory_analysis().temp_size_in_bytes
+
+    fused = temporary(compiled(value_and_grads(linear_softmax_cross_entropy), *shapes))
+    assert fused <= temporary(compiled(value_and_grads(optax_head), *shapes)) / 8
+    ragged = compiled(value_and_grads(linear_softmax_cross_entropy), *shapes_of(2055, 512, 32769))
+    assert temporary(ragged) <= 537e6 / 8
+
+
+def test_a_step_over_a_large_vocabulary_stays_inside_four_gigabytes():
+    def step(x, w, y):
+        loss, (dx, dw) = value_and_grads(linear_softmax_cross_entropy)(x, w, y)
+        return loss, dx, w - 0.1 * dw
+
+    memory = compiled(step, *shapes_of(16384, 512, 131072)).memory_analysis()
+    held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    assert held < 2**30  # the logits alone would take 8 of them
+
+
+@pytest.mark.parametrize("mode", [value_and_grads, hvp, reverse_twice])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_no_array_holds_all_logits_in_any_mode(mode, reduction):
+    n, d, c = 1031, 16, 2053
+
+    def loss(x, w, y):
+        return linear_softmax_cross_entropy(x, w, y, reduction=reduction, chunk_size=64).sum()
+
+    program = compiled(mode(loss), *shapes_of(n, d, c)).as_text()
+    sizes = [np.prod([int(s) for s in m.split(",")]) for m in re.findall(r"[a-z]\d+\[([\d,]+)\]", program)]
+    assert max(sizes) < n * c / 8
+
+
+@pytest.mark.parametrize(("reduction", "products"), [("mean", 3), ("sum", 3), ("none", 4)])
+def test_value_and_gradients_take_three_products(reduction, products):
+    def loss(x, w, y):
+        return linear_softmax_cross_entropy(x, w, y, reduction=reduction, chunk_size=8).sum()
+
+    program = compiled(value_and_grads(loss), *shapes_of(32, 16, 64)).as_text()
+    assert len(re.findall(r" dot\(", program)) == products
+
+
+def test_what_is_not_differentiated_costs_no_product():
+    def of_features(x, w, y):
+        return jax.value_and_grad(lambda x: linear_softmax_cross_entropy(x, w, y, chunk_size=8))(x)
+
+    assert len(re.findall(r" dot\(", compiled(of_features, *shapes_of(32, 16, 64)).as_text())) == 2
+    value = compiled(partial(linear_softmax_cross_entropy, chunk_size=8), *shapes_of(32, 16, 64)).as_text()
+    assert len(re.findall(r" dot\(", value)) == 1
+
+
+def test_chunks_are_as_large_as_the_rule_says():
+    assert passes.rows_per_chunk(10**6, 32768) == 256
+    assert passes.rows_per_chunk(10**6, 1024) == 8192
+    assert passes.rows_per_chunk(10**6, 2**20) == 128
+    assert passes.rows_per_chunk(100, 10) == 100
+
+
+MISUSES = {
+    "kernel on its side": (lambda x, w, y: (x, w.T, y), {}, r"\(77, 6\) but kernel \(203, 6\).*kernel\.T"),
+    "labels too few": (lambda x, w, y: (x, w, y[:5]), {}, r"labels has shape \(5,\) but features has \(77,\)"),
+    "labels with an axis": (lambda x, w, y: (x, w, y[:, None]), {}, r"use labels\.reshape\(77,\)"),
+    "label past the classes": (lambda x, w, y: (x, w, y + 203), {}, r"there are 203 classes"),
+    "label −1": (lambda x, w, y: (x, w, y * 0 - 1), {}, r"labels holds -1"),
+    "soft labels too narrow": (lambda x, w, y: (x, w, np.ones((77, 3))), {}, r"\(77, 3\).*\(77, 203\)"),
+    "bias too short": (lambda x, w, y: (x, w, y), {"bias": np.zeros(3)}, r"bias has shape \(3,\)"),
+    "mask of another shape": (
+        lambda x, w, y: (x, w, y),
+        {"where": np.ones(5, bool)},
+        r"where has shape \(5,\)",
+    ),
+    "smoothing above 1": (lambda x, w, y: (x, w, y), {"label_smoothing": 1.5}, r"label_smoothing is 1\.5"),
+    "weights too few": (lambda x, w, y: (x, w, y), {"class_weights": np.ones(2)}, r"class_weights has shape"),
+    "cap of zero": (lambda x, w, y: (x, w, y), {"soft_cap": 0.0}, r"soft_cap is 0\.0"),
+    "reduction by another name": (lambda x, w, y: (x, w, y), {"reduction": "avg"}, r"reduction is 'avg'"),
+    "chunk of nothing": (lambda x, w, y: (x, w, y), {"chunk_size": 0}, r"chunk_size is 0"),
+}
+
+
+@pytest.mark.parametrize(("change", "options", "message"), MISUSES.values(), ids=MISUSES)
+def test_misuse_is_a_value_error_that_says_what_fits(change, options, message, rng):
+    x, w, _, y = arrays(rng)
+    with pytest.raises(ValueError, match=message):
+        linear_softmax_cross_entropy(*change(x, w, y), **options)
+
+
+def test_wrong_dtypes_are_type_errors(rng):
+    x, w, _, y = arrays(rng)
+    for given in [(x.astype(int), w, y), (x, w.astype(int), y)]:
+        with pytest.raises(TypeError, match="must be floating-point"):
+            linear_softmax_cross_entropy(*given)
+    with pytest.raises(TypeError, match="where must be boolean"):
+        linear_softmax_cross_entropy(x, w, y, where=y)
+    with pytest.raises(TypeError, match=r"chunk_size is 8\.5"):
+        linear_softmax_cross_entropy(x, w, y, chunk_size=8.5)
+    with pytest.raises(TypeError, match="labels must be integers"):
+        linear_token_statistics(x, w, y.astype(float))
+
+
+def test_a_loss_that_is_not_of_rows_is_refused(rng):
+    x, w, _, y = arrays(rng)
+    with pytest.raises(ValueError, match=r"leave out \.mean"):
+        linear_loss(lambda z, y: LABEL_LOSS(z, y).mean(), x, w, y)
+    with pytest.raises(ValueError, match=r"add \.sum\(-1\)"):
+        linear_loss(jaxce.sigmoid_binary_cross_entropy, x, w, np.zeros((77, 203)))
+    with pytest.raises(ValueError, match="there are 203 classes"):
+        linear_loss(LABEL_LOSS, x, w, y - 300)
+    with pytest.raises(ValueError, match="weights has shape"):
+        linear_loss(LABEL_LOSS, x, w, y, weights=np.ones(3))
+    with pytest.raises(ValueError, match="an entry per example"):
+        linear_loss(LABEL_LOSS, x, w, y[:3])
+
+
+def test_a_label_outside_the_classes_is_nan_inside_jit(rng):
+    x, w, _, y = arrays(rng)
+    for wrong in (-1, 203):
+        labels = jnp.asarray(y).at[5].set(wrong)
+        value, grad = jax.jit(jax.value_and_grad(lambda w, y: linear_softmax_cross_entropy(x, w, y)))(w, labels)
+        assert np.isnan(value)
+        assert np.isnan(grad).all()
