@@ -1,9 +1,14 @@
 """Cross-entropy for JAX: exact losses, their closed-form gradients, and heads for any number of classes."""
 
-from jaxce.heads import *  # noqa: F403
-from jaxce.heads import __all__ as _heads
-from jaxce.losses import *  # noqa: F403
-from jaxce.losses import __all__ as _losses
-from jaxce.verification import verify
+# ruff: noqa: F403, I001  # every name of a module's __all__, losses first
 
-__all__ = [*_heads, *_losses, "verify"]
+from jaxce.losses.loss import *
+from jaxce.losses.softmax import *
+from jaxce.losses.sigmoid import *
+from jaxce.losses.divergence import *
+from jaxce.losses.squared import *
+from jaxce.losses.margin import *
+from jaxce.losses.cosines import *
+from jaxce.losses.adjustments import *
+from jaxce.heads import *
+from jaxce.verification import verify as verify

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxce.losses import validation
+from jaxce.losses import checks
+from jaxce.losses.softmax import OPTIONS
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -38,18 +39,12 @@ def as_head(features: Any, kernel: Any, bias: Any) -> Head:
         ValueError: Shapes that do not fit.
         TypeError: What is not floating-point.
     """
-    features = validation.as_floating("features", features)
-    kernel = validation.as_floating("kernel", kernel)
-    if features.ndim < 1 or kernel.ndim != 2 or features.shape[-1] != kernel.shape[0]:
-        hint = ": use kernel.T" if kernel.ndim == 2 and features.shape[-1:] == kernel.shape[-1:] else ""
-        raise ValueError(
-            f"features has shape {features.shape} but kernel {kernel.shape}: the last axis of features must be "
-            f"as long as the first of kernel's two{hint}"
-        )
+    features = checks.as_floating("features", features)
+    kernel = checks.as_kernel(features, kernel)
     if kernel.shape[1] == 0:
         raise ValueError(f"kernel has shape {kernel.shape}, but there must be a class")
     if bias is not None:
-        bias = validation.as_floating("bias", bias)
+        bias = checks.as_floating("bias", bias)
         if bias.shape != kernel.shape[1:]:
             raise ValueError(
                 f"bias has shape {bias.shape} but kernel {kernel.shape}: bias must have one number per class, "
@@ -63,8 +58,8 @@ def as_softmax_labels(labels: Any, batch: tuple[int, ...], num_classes: int, kee
     """Class numbers [N], those not kept set to 0, or distributions [N, C]."""
     dtype = jnp.asarray(labels).dtype
     if jnp.issubdtype(dtype, jnp.floating):
-        labels = validation.as_array(labels)
-        validation.check_same_shape("labels", labels, "the logits would have", (*batch, num_classes))
+        labels = checks.as_array(labels)
+        checks.check_same_shape("labels", labels, "the logits would have", (*batch, num_classes))
         return labels.reshape(-1, num_classes)
     return as_class_numbers(labels, batch, num_classes, keep)
 
@@ -76,19 +71,19 @@ def as_class_numbers(labels: Any, batch: tuple[int, ...], num_classes: int, keep
         ValueError: A shape that is not that of the batch, or a label kept that names no class.
         TypeError: Labels that are not integers.
     """
-    array: Any = validation.as_array(labels)
+    array: Any = checks.as_array(labels)
     if array.shape != batch and jnp.issubdtype(array.dtype, jnp.integer):
         raise ValueError(
             f"labels has shape {array.shape} but features has {batch} without their last axis: "
-            f"{validation.fix('labels', array.shape, batch)}"
+            f"{checks.fix('labels', array.shape, batch)}"
         )
     if keep is not None and jnp.issubdtype(array.dtype, jnp.integer):
-        kept, values = validation.concrete(keep), validation.concrete(array)
+        kept, values = checks.concrete(keep), checks.concrete(array)
         if kept is None or values is None:
             array = jnp.where(keep.reshape(batch), array, 0)
         else:  # so that inside jit too a label that counts can still be seen
             array = np.where(kept.reshape(batch), values, 0)
-    return validation.as_integer_labels(array, num_classes).reshape(-1)
+    return checks.as_integer_labels(array, num_classes).reshape(-1)
 
 
 def split_where(
@@ -97,7 +92,7 @@ def split_where(
     """A mask as (rows [N], classes of each row [N, C], classes of all rows [1, C]), one of them not None."""
     if where is None:
         return None, None, None
-    mask = validation.as_array(where)
+    mask = checks.as_array(where)
     if mask.dtype != bool:
         raise TypeError(f"where must be boolean, but has dtype {mask.dtype}: compare it, as in where > 0")
     if mask.shape == batch:
@@ -136,7 +131,7 @@ def as_weights(weights: Any, batch: tuple[int, ...]) -> Array | None:
     """One finite, non-negative weight per row, [N], or None."""
     if weights is None:
         return None
-    weights = validation.as_weights("weights", weights, batch, "one weight per example")
+    weights = checks.as_weights("weights", weights, batch, "one weight per example")
     return weights.reshape(-1).astype(jnp.promote_types(weights.dtype, jnp.float32))
 
 
@@ -160,21 +155,17 @@ def as_chunk(chunk_size: Any) -> int | None:
     return chunk
 
 
-def softmax_options(
-    num_classes: int, class_weights: Any, label_smoothing: Any, z_loss: Any, soft_cap: Any
-) -> dict[str, Any]:
-    """The options of a softmax head that do something, by name."""
-    if class_weights is not None:
-        class_weights = validation.as_weights(
-            "class_weights", class_weights, (num_classes,), "one weight per class"
-        )
-        class_weights = class_weights.astype(jnp.promote_types(class_weights.dtype, jnp.float32))
+def softmax_options(num_classes: int, soft_cap: Any, **given: Any) -> dict[str, Any]:
+    """The options of a softmax head that do something, by name: those of the softmax losses, and the cap."""
+    checked = {name: check(name, given[name], num_classes) for name, check in OPTIONS.items()}
     options = {
-        "label_smoothing": validation.as_hyperparameter(
-            "label_smoothing", label_smoothing, high=1.0, neutral=0.0
-        ),
-        "class_weights": class_weights,
-        "z_loss": validation.as_hyperparameter("z_loss", z_loss, neutral=0.0),
-        "soft_cap": None if soft_cap is None else validation.as_positive("soft_cap", soft_cap),
+        name: value
+        for name, value in checked.items()
+        if value is not None and not OPTIONS[name].is_fixed(value)
     }
-    return {name: value for name, value in options.items() if value is not None}
+    if "class_weights" in options:
+        dtype = jnp.promote_types(options["class_weights"].dtype, jnp.float32)
+        options["class_weights"] = options["class_weights"].astype(dtype)
+    if soft_cap is not None:
+        options["soft_cap"] = checks.Number(positive=True)("soft_cap", soft_cap)
+    return options

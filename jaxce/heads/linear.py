@@ -11,7 +11,7 @@ from jaxce.heads.arguments import Head
 from jaxce.heads.mesh import ClassParallel, local_shape, map_rows, weighted_sum
 from jaxce.heads.passes import OfRows, computed_dtype, rows_per_chunk, weigh
 from jaxce.losses import LOSSES, adjustments
-from jaxce.losses.rows import softmax
+from jaxce.losses.numerics import softmax
 from jaxce.losses.softmax import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 
 OF_CLASS_NUMBERS = tuple(loss.value for loss in LOSSES.values() if loss.labels == "integer")
@@ -77,7 +77,9 @@ def linear_softmax_cross_entropy(
     num_classes = head.kernel.shape[1]
     keep, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
     labels = arguments.as_softmax_labels(labels, head.batch, num_classes, keep)
-    options = arguments.softmax_options(num_classes, class_weights, label_smoothing, z_loss, soft_cap)
+    options = arguments.softmax_options(
+        num_classes, soft_cap, class_weights=class_weights, label_smoothing=label_smoothing, z_loss=z_loss
+    )
     weights = None if keep is None else keep.astype(computed_dtype(head.features, head.kernel))
     return reduced(
         softmax_of_rows, head, weights, (labels, row_mask), (class_mask, options), reduction, chunk, parallel
@@ -144,7 +146,7 @@ def linear_loss(
             f"labels has shape {labels.shape} but features has {head.batch} without their last axis: labels "
             "must have an entry per example"
         )
-    if loss in OF_CLASS_NUMBERS:
+    if loss in OF_CLASS_NUMBERS:  # whose labels can be seen here, and no longer inside the passes
         labels = arguments.as_class_numbers(labels, head.batch, head.kernel.shape[1], None)
     labels = labels.reshape(-1, *labels.shape[len(head.batch) :])
     arguments.check_one_per_row(loss, head, labels)
@@ -218,7 +220,9 @@ def linear_token_statistics(
     chunk, num_classes = arguments.as_chunk(chunk_size), head.kernel.shape[1]
     keep, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
     labels = arguments.as_class_numbers(labels, head.batch, num_classes, keep)
-    options = arguments.softmax_options(num_classes, class_weights, label_smoothing, z_loss, soft_cap)
+    options = arguments.softmax_options(
+        num_classes, soft_cap, class_weights=class_weights, label_smoothing=label_smoothing, z_loss=z_loss
+    )
     found = map_rows(
         parallel,
         _statistics_of_rows,
@@ -256,7 +260,7 @@ def _statistics_of_rows(
     where = class_mask if row_mask is None else row_mask
     if where is not None:
         z = jnp.where(where, z, -jnp.inf)
-    p = softmax(z, None)
+    p = softmax(z)
     finite = jnp.where(jnp.isfinite(p.nll), p.nll, 0)
     return TokenStatistics(loss, p.lse, -nll, z.argmax(-1), (p.probs * finite).sum(-1))
 

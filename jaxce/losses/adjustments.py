@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from jaxce.losses import validation
-from jaxce.losses.closed_form import closed_form, component_loss, component_loss_grad
+from jaxce.losses import checks
+from jaxce.losses.loss import closed_form
+
+__all__ = ["smooth_labels", "soft_cap", "weighted_mean"]
 
 
 def smooth_labels(
@@ -36,15 +38,15 @@ def smooth_labels(
         TypeError: A mask that is not boolean.
 
     Source:
-        Szegedy et al. 2015, arXiv:1512.00567, section 7 (not read).
+        Szegedy et al. 2015, arXiv:1512.00567, section 7.
 
     >>> print(smooth_labels(jnp.array([0.0, 1.0, 0.0]), 0.5, where=jnp.array([True, True, False])))
     [0.25 0.75 0.  ]
     """
-    labels = validation.as_real("labels", labels)
-    share = validation.as_hyperparameter("alpha", alpha, high=1.0)
-    axes = validation.normalize_axes(axis, labels.ndim, "labels")
-    keep, classes = (None, None) if where is None else validation.split_where(where, labels, axes, "labels")
+    labels = checks.as_real("labels", labels)
+    share = checks.Number(high=1.0)("alpha", alpha)
+    axes = checks.normalize_axes(axis, labels.ndim, "labels")
+    keep, classes = (None, None) if where is None else checks.split_where(where, labels, axes, "labels")
     return _smoothed(axes, labels, share, keep, classes)
 
 
@@ -63,21 +65,12 @@ def soft_cap(logits: Float[ArrayLike, "*shape"], cap: ArrayLike) -> Float[Array,
         TypeError: Logits that are not floating-point.
 
     Source:
-        Gemma Team 2024, arXiv:2408.00118, section 2 (not read).
+        Gemma Team 2024, arXiv:2408.00118, section 2.
 
     >>> print(soft_cap(jnp.array([0.0, 10.0, 1000.0]), 10.0).round(2))
     [ 0.    7.62 10.  ]
     """
-    return component_loss(_soft_cap, *_soft_cap_arguments(logits, cap))
-
-
-def soft_cap_grad(logits: Float[ArrayLike, "*shape"], cap: ArrayLike) -> Float[Array, "*shape"]:
-    """d soft_cap / d logits = 1 / cosh²(z / cap).
-
-    >>> print(soft_cap_grad(jnp.array([0.0, 10.0]), 10.0).round(2))
-    [1.   0.42]
-    """
-    return component_loss_grad(_soft_cap_and_grad, *_soft_cap_arguments(logits, cap))
+    return _soft_cap(checks.as_floating("logits", logits), checks.Number(positive=True)("cap", cap))
 
 
 def weighted_mean(
@@ -103,20 +96,10 @@ def weighted_mean(
     >>> print(weighted_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False])))
     2.0
     """
-    return _weighted_mean(*_mean_arguments(losses, weights))
-
-
-def weighted_mean_grad(
-    losses: Float[ArrayLike, "*shape"], weights: Real[ArrayLike, "*shape"] | None = None
-) -> Float[Array, "*shape"]:
-    """d weighted_mean / d losses = w / Σ w.
-
-    >>> print(weighted_mean_grad(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 3.0, 0.0])))
-    [0.25 0.75 0.  ]
-    """
-    losses, weights = _mean_arguments(losses, weights)
-    total = weights.sum()
-    return (weights / jnp.where(total == 0, 1, total)).astype(losses.dtype)
+    losses = checks.as_floating("losses", losses)
+    weights = jnp.ones_like(losses) if weights is None else weights
+    weights = checks.as_weights("weights", weights, losses.shape, "one weight per loss")
+    return _weighted_mean(losses, weights.astype(jnp.promote_types(losses.dtype, jnp.float32)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -131,12 +114,15 @@ def _smoothed(
     return jnp.where(allowed, (1 - alpha) * labels + alpha / count, 0)
 
 
-def _soft_cap_and_grad(z: Array, cap: Array) -> tuple[Array, Array]:
+@jax.jit
+def _soft_cap(logits: Array, cap: Any) -> Array:
+    return _capped(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), cap)
+
+
+@closed_form
+def _capped(z: Array, cap: Any) -> tuple[Array, Array]:
     decay = jnp.exp(-2 * jnp.abs(z / cap))
     return cap * jnp.tanh(z / cap), 4 * decay / (1 + decay) ** 2  # 1 − tanh² would cancel
-
-
-_soft_cap = closed_form(_soft_cap_and_grad)
 
 
 @jax.jit
@@ -145,14 +131,3 @@ def _weighted_mean(losses: Array, weights: Array) -> Array:
     # Only what is not finite is replaced, so that the derivative in a zero weight stays (ℓ − mean) / Σw.
     counted = jnp.where((weights == 0) & ~jnp.isfinite(losses), 0, losses.astype(weights.dtype))
     return jnp.where(nothing, 0, (weights * counted).sum() / jnp.where(nothing, 1, weights.sum()))
-
-
-def _soft_cap_arguments(logits: Any, cap: Any) -> tuple[Array, Array]:
-    return validation.as_floating("logits", logits), jnp.asarray(validation.as_positive("cap", cap))
-
-
-def _mean_arguments(losses: Any, weights: Any) -> tuple[Array, Array]:
-    losses = validation.as_floating("losses", losses)
-    weights = jnp.ones_like(losses) if weights is None else weights
-    weights = validation.as_weights("weights", weights, losses.shape, "one weight per loss")
-    return losses, weights.astype(jnp.promote_types(losses.dtype, jnp.float32))

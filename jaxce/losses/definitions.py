@@ -1,166 +1,203 @@
-"""The losses as textbooks write them: one example, numbers of any precision, no thought of overflow or speed.
+"""Every loss as the textbook has it: one example, plain JAX, the text to read first.
 
-`m` is the module `mpmath`, or anything with its functions; rows are lists of its numbers. Verification
-differentiates these with 60 digits and holds the library's values and closed forms against them.
+Compile them with `jax.jit`, differentiate them with `jax.grad`. The public functions of the same names are
+exact forms of these: batched, checked, and accurate where a formula written like this loses digits.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import jax
+import jax.numpy as jnp
+from jax.nn import log_sigmoid, log_softmax, logsumexp, sigmoid, softmax
+from jax.scipy.special import xlogy
+from jaxtyping import Array, Float, Integer
 
-Row = Sequence[Any]
+Scalar = Float[Array, ""]
+Label = Integer[Array, ""]
+Row = Float[Array, "classes"]
+Vector = Float[Array, "features"]
+Matrix = Float[Array, "features classes"]
 
 
-def softmax(m: Any, z: Row) -> list[Any]:
-    """Softmax of a row."""
-    exps = [m.exp(v) for v in z]
-    return [e / m.fsum(exps) for e in exps]
+# One class of many is true: softmax.
 
 
 def softmax_cross_entropy(
-    m: Any, z: Row, q: Row, label_smoothing: Any = 0, class_weights: Row | None = None, z_loss: Any = 0
-) -> Any:
-    """Σ_j w_j q_j (lse − z_j) + z_loss·lse², with q smoothed."""
-    lse = m.log(m.fsum(m.exp(v) for v in z))
-    q = [(1 - label_smoothing) * q_j + label_smoothing / len(z) for q_j in q]
-    weights = class_weights if class_weights is not None else [1] * len(z)
-    return m.fsum(w * q_j * (lse - v) for w, q_j, v in zip(weights, q, z, strict=True)) + z_loss * lse**2
+    logits: Row,
+    labels: Row,
+    *,
+    label_smoothing: float | Scalar = 0.0,
+    class_weights: float | Row = 1.0,
+    z_loss: float | Scalar = 0.0,
+) -> Scalar:
+    """−Σ_j w_j q_j log softmax(z)_j + z_loss·lse(z)², with q smoothed."""
+    targets = (1 - label_smoothing) * labels + label_smoothing / len(logits)
+    return -jnp.sum(class_weights * targets * log_softmax(logits)) + z_loss * logsumexp(logits) ** 2
 
 
 def softmax_cross_entropy_with_integer_labels(
-    m: Any, z: Row, y: int, label_smoothing: Any = 0, class_weights: Row | None = None, z_loss: Any = 0
-) -> Any:
-    """Cross-entropy of a one-hot target."""
+    logits: Row,
+    labels: Label,
+    *,
+    label_smoothing: float | Scalar = 0.0,
+    class_weights: float | Row = 1.0,
+    z_loss: float | Scalar = 0.0,
+) -> Scalar:
+    """−log softmax(z)_y, the cross-entropy of a one-hot target."""
     return softmax_cross_entropy(
-        m, z, [int(j == y) for j in range(len(z))], label_smoothing, class_weights, z_loss
+        logits,
+        _one_hot(labels, logits),
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        z_loss=z_loss,
     )
 
 
-def softmax_focal_loss(m: Any, z: Row, y: int, alpha: Any = None, gamma: Any = 2) -> Any:
-    """−α_y (1 − p_y)^γ log p_y."""
-    p = softmax(m, z)[y]
-    weight = 1 if alpha is None else alpha[y] if isinstance(alpha, Sequence) else alpha
-    return -weight * (1 - p) ** gamma * m.log(p)
+def softmax_focal_loss(
+    logits: Row, labels: Label, *, alpha: float | Scalar | Row = 1.0, gamma: float | Scalar = 2.0
+) -> Scalar:
+    """−α_y (1 − p_y)^γ log p_y with p = softmax(z)."""
+    weight = jnp.broadcast_to(jnp.asarray(alpha), logits.shape)[labels]
+    return -weight * (1 - softmax(logits)[labels]) ** gamma * log_softmax(logits)[labels]
 
 
-def poly_loss_cross_entropy(m: Any, z: Row, q: Row, epsilon: Any = 2) -> Any:
-    """Cross-entropy + ε Σ_j q_j (1 − p_j)."""
-    p = softmax(m, z)
-    return m.fsum(q_j * (epsilon * (1 - p_j) - m.log(p_j)) for q_j, p_j in zip(q, p, strict=True))
+def poly_loss_cross_entropy(logits: Row, labels: Row, *, epsilon: float | Scalar = 2.0) -> Scalar:
+    """−Σ_j q_j log p_j + ε Σ_j q_j (1 − p_j) with p = softmax(z)."""
+    return jnp.sum(labels * (epsilon * (1 - softmax(logits)) - log_softmax(logits)))
 
 
-def sigmoid(m: Any, z: Any) -> Any:
-    """1 / (1 + exp(−z))."""
-    return 1 / (1 + m.exp(-z))
+def brier_score(logits: Row, labels: Label) -> Scalar:
+    """Σ_j (p_j − 1[j = y])² with p = softmax(z)."""
+    return jnp.sum((softmax(logits) - _one_hot(labels, logits)) ** 2)
+
+
+def classification_error(logits: Row, labels: Label) -> Scalar:
+    """1[argmax z ≠ y]."""
+    return (jnp.argmax(logits) != labels).astype(logits.dtype)
+
+
+# Any of many are true: a sigmoid each.
 
 
 def sigmoid_binary_cross_entropy(
-    m: Any, z: Any, y: Any, pos_weight: Any = None, label_smoothing: Any = 0
-) -> Any:
+    logits: Scalar, labels: Scalar, *, pos_weight: float | Scalar = 1.0, label_smoothing: float | Scalar = 0.0
+) -> Scalar:
     """−[w y log σ(z) + (1 − y) log σ(−z)], with y smoothed towards ½."""
-    y = (1 - label_smoothing) * y + label_smoothing / 2
-    weight = 1 if pos_weight is None else pos_weight
-    return -weight * y * m.log(sigmoid(m, z)) - (1 - y) * m.log(sigmoid(m, -z))
+    y = (1 - label_smoothing) * labels + label_smoothing / 2
+    return -(pos_weight * y * log_sigmoid(logits) + (1 - y) * log_sigmoid(-logits))
 
 
-def sigmoid_focal_loss(m: Any, z: Any, y: Any, alpha: Any = None, gamma: Any = 2) -> Any:
+def sigmoid_focal_loss(
+    logits: Scalar, labels: Scalar, *, alpha: float | Scalar | None = None, gamma: float | Scalar = 2.0
+) -> Scalar:
     """α_t (1 − p_t)^γ times the binary cross-entropy, with 1 − p_t = y σ(−z) + (1 − y) σ(z)."""
-    miss = y * sigmoid(m, -z) + (1 - y) * sigmoid(m, z)
-    weight = 1 if alpha is None else alpha * y + (1 - alpha) * (1 - y)
-    return weight * miss**gamma * sigmoid_binary_cross_entropy(m, z, y)
+    miss = labels * sigmoid(-logits) + (1 - labels) * sigmoid(logits)
+    weight = 1.0 if alpha is None else alpha * labels + (1 - alpha) * (1 - labels)
+    return weight * miss**gamma * sigmoid_binary_cross_entropy(logits, labels)
 
 
-def asymmetric_loss(m: Any, z: Any, y: Any, gamma_neg: Any = 4, gamma_pos: Any = 1, clip: Any = 0.05) -> Any:
-    """−y (1 − p)^γ₊ log p − (1 − y) p_m^γ₋ log(1 − p_m), with p_m = max(p − clip, 0)."""
-    p = sigmoid(m, z)
-    shifted = max(p - clip, 0)
-    positive = -((1 - p) ** gamma_pos) * m.log(p)
-    return y * positive - (1 - y) * shifted**gamma_neg * m.log(1 - shifted)
+def asymmetric_loss(
+    logits: Scalar,
+    labels: Scalar,
+    *,
+    gamma_neg: float | Scalar = 4.0,
+    gamma_pos: float | Scalar = 1.0,
+    clip: float | Scalar = 0.05,
+) -> Scalar:
+    """−y (1 − p)^γ₊ log p − (1 − y) p_m^γ₋ log(1 − p_m), with p = σ(z) and p_m = max(p − clip, 0)."""
+    shifted = jnp.maximum(sigmoid(logits) - clip, 0)
+    positive = sigmoid(-logits) ** gamma_pos * log_sigmoid(logits)
+    return -labels * positive - (1 - labels) * shifted**gamma_neg * jnp.log1p(-shifted)
 
 
-def cross_entropy(m: Any, p: Row, q: Row) -> Any:
-    """−Σ_j q_j log p_j over q_j > 0."""
-    return -m.fsum(q_j * m.log(p_j) for p_j, q_j in zip(p, q, strict=True) if q_j)
+# Probabilities and their logarithms.
 
 
-def entropy(m: Any, p: Row) -> Any:
-    """−Σ_j p_j log p_j over p_j > 0."""
-    return cross_entropy(m, p, p)
+def cross_entropy(probs: Row, targets: Row) -> Scalar:
+    """−Σ_j q_j log p_j, with 0·log 0 = 0."""
+    return -jnp.sum(xlogy(targets, probs))
 
 
-def kl_divergence(m: Any, log_p: Row, q: Row) -> Any:
-    """Σ_j q_j (log q_j − log p_j) over q_j > 0."""
-    return m.fsum(q_j * (m.log(q_j) - l_j) for l_j, q_j in zip(log_p, q, strict=True) if q_j)
+def entropy(probs: Row) -> Scalar:
+    """−Σ_j p_j log p_j, with 0·log 0 = 0."""
+    return cross_entropy(probs, probs)
 
 
-def kl_divergence_with_log_targets(m: Any, log_p: Row, log_q: Row) -> Any:
-    """kl_divergence of exp(log_q)."""
-    return kl_divergence(m, log_p, [m.exp(v) for v in log_q])
+def kl_divergence(log_predictions: Row, targets: Row) -> Scalar:
+    """Σ_j q_j (log q_j − l_j)."""
+    return jnp.sum(xlogy(targets, targets) - targets * log_predictions)
 
 
-def js_divergence(m: Any, log_p: Row, q: Row) -> Any:
-    """½ KL(p‖m) + ½ KL(q‖m) with m = ½ (p + q)."""
-    p = [m.exp(v) for v in log_p]
-    log_middle = [m.log((p_j + q_j) / 2) if p_j + q_j else -m.inf for p_j, q_j in zip(p, q, strict=True)]
-    return (kl_divergence(m, log_middle, p) + kl_divergence(m, log_middle, q)) / 2
+def kl_divergence_with_log_targets(log_predictions: Row, log_targets: Row) -> Scalar:
+    """Σ_j exp(t_j) (t_j − l_j)."""
+    return jnp.sum(jnp.exp(log_targets) * (log_targets - log_predictions))
 
 
-def squared_error(_: Any, prediction: Any, target: Any) -> Any:
-    """(prediction − target)²."""
-    return (prediction - target) ** 2
+def js_divergence(log_predictions: Row, targets: Row) -> Scalar:
+    """½ KL(p‖m) + ½ KL(q‖m) with p = exp(l) and m = ½ (p + q)."""
+    probs = jnp.exp(log_predictions)
+    log_middle = jnp.log((probs + targets) / 2)
+    return (kl_divergence(log_middle, probs) + kl_divergence(log_middle, targets)) / 2
 
 
-def brier_score(m: Any, z: Row, y: int) -> Any:
-    """Σ_j (p_j − 1[j = y])²."""
-    return m.fsum((p_j - (j == y)) ** 2 for j, p_j in enumerate(softmax(m, z)))
+def squared_error(predictions: Scalar, targets: Scalar) -> Scalar:
+    """(x − y)²."""
+    return (predictions - targets) ** 2
 
 
-def classification_error(_: Any, z: Row, y: int) -> Any:
-    """1[argmax z ≠ y]."""
-    return int(max(range(len(z)), key=z.__getitem__) != y)
+# Margins: from cosines, logits or features to logits.
 
 
-def combined_margin(m: Any, c: Row, y: int, m1: Any = 1, m2: Any = 0.5, m3: Any = 0, scale: Any = 64) -> list:
+def combined_margin(
+    cosines: Row,
+    labels: Label,
+    *,
+    m1: float | Scalar = 1.0,
+    m2: float | Scalar = 0.5,
+    m3: float | Scalar = 0.0,
+    scale: float | Scalar = 64.0,
+) -> Row:
     """s·(cos(m₁θ + m₂) − m₃) for the true class, s·cos θ for the others."""
-    return [scale * (m.cos(m1 * m.acos(v) + m2) - m3 if j == y else v) for j, v in enumerate(c)]
+    target = jnp.cos(m1 * jnp.arccos(cosines[labels]) + m2) - m3
+    return scale * cosines.at[labels].set(target)
 
 
-def arcface(m: Any, c: Row, y: int, margin: Any = 0.5, scale: Any = 64) -> list:
-    """s·cos(θ + m) for the true class."""
-    return combined_margin(m, c, y, m2=margin, scale=scale)
+def arcface(cosines: Row, labels: Label, *, margin: float | Scalar = 0.5, scale: float | Scalar = 64.0) -> Row:
+    """s·cos(θ + m) for the true class, s·cos θ for the others."""
+    return combined_margin(cosines, labels, m2=margin, scale=scale)
 
 
-def cosface(_: Any, c: Row, y: int, margin: Any = 0.35, scale: Any = 64) -> list:
-    """s·(cos θ − m) for the true class."""
-    return [scale * (v - margin * (j == y)) for j, v in enumerate(c)]
+def cosface(cosines: Row, labels: Label, *, margin: float | Scalar = 0.35, scale: float | Scalar = 64.0) -> Row:
+    """s·(cos θ − m) for the true class, s·cos θ for the others."""
+    return scale * cosines.at[labels].add(-margin)
 
 
-def soft_margin_softmax(m: Any, z: Row, y: int, margin: Any = 0.5) -> list:
-    """z_y − m for the true class."""
-    return cosface(m, z, y, margin, scale=1)
+def soft_margin_softmax(logits: Row, labels: Label, *, margin: float | Scalar = 0.5) -> Row:
+    """z_y − m for the true class, z_j for the others."""
+    return logits.at[labels].add(-margin)
 
 
-def psi(m: Any, c: Any, margin: int) -> Any:
-    """(−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m]."""
-    theta = m.acos(c)
-    k = min(int(margin * theta / m.pi), margin - 1)
-    return (-1) ** k * m.cos(margin * theta) - 2 * k
-
-
-def sphereface(m: Any, c: Row, y: int, margin: int = 4, scale: Any = 64) -> list:
+def sphereface(cosines: Row, labels: Label, *, margin: int = 4, scale: float | Scalar = 64.0) -> Row:
     """s·ψ(θ) for the true class, s·cos θ for the others."""
-    return [scale * (psi(m, v, margin) if j == y else v) for j, v in enumerate(c)]
+    return scale * cosines.at[labels].set(psi(cosines[labels], margin))
 
 
-def normalized_cosines(m: Any, x: Row, kernel: Sequence[Row]) -> list:
+def psi(cosine: Scalar, margin: int) -> Scalar:
+    """(−1)^k cos(mθ) − 2k for θ in [kπ/m, (k + 1)π/m]: cos(mθ), continued so that it falls all the way."""
+    theta = jnp.arccos(cosine)
+    k = jnp.clip(jnp.floor(margin * theta / jnp.pi), 0, margin - 1)
+    return (-1) ** k * jnp.cos(margin * theta) - 2 * k
+
+
+def normalized_cosines(features: Vector, kernel: Matrix) -> Row:
     """x·w_j / (‖x‖‖w_j‖)."""
-    columns = list(zip(*kernel, strict=True))
-    return [m.fdot(x, w) / m.sqrt(m.fdot(x, x) * m.fdot(w, w)) for w in columns]
+    return features @ kernel / (jnp.linalg.norm(features) * jnp.linalg.norm(kernel, axis=0))
 
 
-def large_margin_softmax(m: Any, x: Row, kernel: Sequence[Row], y: int, margin: int = 4) -> list:
+def large_margin_softmax(features: Vector, kernel: Matrix, labels: Label, *, margin: int = 4) -> Row:
     """‖w_y‖‖x‖ψ(θ_y) for the true class, x·w_j for the others."""
-    logits = [m.fdot(x, w) for w in zip(*kernel, strict=True)]
-    w = [row[y] for row in kernel]
-    length = m.sqrt(m.fdot(x, x) * m.fdot(w, w))
-    logits[y] = length * psi(m, logits[y] / length, margin)
-    return logits
+    logits = features @ kernel
+    length = jnp.linalg.norm(features) * jnp.linalg.norm(kernel[:, labels])
+    return logits.at[labels].set(length * psi(logits[labels] / length, margin))
+
+
+def _one_hot(label: Label, logits: Row) -> Row:
+    return jax.nn.one_hot(label, len(logits), dtype=logits.dtype)

@@ -1,4 +1,4 @@
-"""Margin heads: from cosines of features and class vectors to logits whose true class has to win by a margin.
+"""Margins: from cosines of features and class vectors to logits whose true class has to win by a margin.
 
 Functions to logits, not losses: any softmax loss takes their result, as in
 `softmax_cross_entropy_with_integer_labels(arcface(cosines, labels), labels)`.
@@ -12,9 +12,6 @@ nearer than that the gradient keeps its direction and fades with the angle.
 """
 
 import math
-import operator
-from collections.abc import Callable
-from functools import cache, partial
 from typing import Any
 
 import jax
@@ -22,10 +19,31 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
-from jaxce.losses import validation
-from jaxce.losses.closed_form import ValueAndGrad, closed_form
+from jaxce.losses import definitions
+from jaxce.losses.checks import Degree, Number
+from jaxce.losses.loss import does_something, loss
+
+__all__ = ["arcface", "combined_margin", "cosface", "soft_margin_softmax", "sphereface"]
+
+SCALE = Number(positive=True)
+
+Rows = Float[Array, "*batch classes"]
 
 
+@loss(
+    labels="integer",
+    definition=definitions.combined_margin,
+    convex=None,
+    options={
+        "m1": Number(neutral=1.0),
+        "m2": Number(high=math.pi, neutral=0.0),
+        "m3": Number(neutral=0.0),
+        "scale": SCALE,
+    },
+    cases=({"m1": 0.9, "m2": 0.4, "m3": 0.15}, {"m1": 1.35, "m2": 0.0}, {"m2": 0.0, "m3": 0.35}),
+    returns="logits",
+    own_dtype=True,
+)
 def combined_margin(
     cosines: Float[ArrayLike, "*batch classes"],
     labels: Integer[ArrayLike, "*batch"],
@@ -34,8 +52,8 @@ def combined_margin(
     m2: ArrayLike = 0.5,
     m3: ArrayLike = 0.0,
     scale: ArrayLike = 64.0,
-) -> Float[Array, "*batch classes"]:
-    """Three margins at once: s·(cos(m₁θ + m₂) − m₃) for the true class, s·cos θ for the others.
+) -> tuple[Rows, Rows]:
+    """Three margins at once, for the logit of the true class.
 
     The formula holds for every θ. Past m₁θ + m₂ = π it rises again, with a true slope below 0: an example so
     far from its class is driven further. In 16 dimensions and more that is rare at the start of training; in 2
@@ -58,49 +76,50 @@ def combined_margin(
         ValueError: Shapes that do not fit, labels that name no class, or options out of range.
         TypeError: Cosines that are not floating-point, or labels that are not integers.
 
+    Formula:
+        s·(cos(m₁ θ_y + m₂) − m₃), s·cos θ_j
+
+    Gradient:
+        Each logit in its own cosine: s·m₁ sin(m₁θ + m₂) / sin θ for the true class, s for the others.
+
     Source:
-        Deng et al. 2018, ArcFace, arXiv:1801.07698, equation 4 (not read).
+        Deng et al. 2018, ArcFace, arXiv:1801.07698, equation 4.
 
     >>> print(combined_margin(jnp.array([[1.0, 0.5]]), jnp.array([0]), m2=0.0, m3=0.25, scale=8.0))
     [[6. 4.]]
-    """
-    return _to_logits(_combined, *_combined_arguments(cosines, labels, m1, m2, m3, scale))
-
-
-def combined_margin_grad(
-    cosines: Float[ArrayLike, "*batch classes"],
-    labels: Integer[ArrayLike, "*batch"],
-    *,
-    m1: ArrayLike = 1.0,
-    m2: ArrayLike = 0.5,
-    m3: ArrayLike = 0.0,
-    scale: ArrayLike = 64.0,
-) -> Float[Array, "*batch classes"]:
-    """d combined_margin / d cosines, each logit in its own: s·m₁ sin(m₁θ + m₂) / sin θ for the true class.
-
-    And s for the others.
-
-    >>> print(combined_margin_grad(jnp.array([[0.3, 0.5]]), jnp.array([0]), m1=0.9, m2=0.4, m3=0.15).round(1))
+    >>> print(combined_margin.grad(jnp.array([[0.3, 0.5]]), jnp.array([0]), m1=0.9, m2=0.4).round(1))
     [[60.4 64. ]]
     """
-    return _to_logits_grad(_combined_and_grad, *_combined_arguments(cosines, labels, m1, m2, m3, scale))
+    return _angular_margin(cosines, labels, scale, m1, m2, m3)
 
 
+@loss(
+    labels="integer",
+    definition=definitions.arcface,
+    convex=None,
+    options={"margin": Number(high=math.pi, neutral=0.0), "scale": SCALE},
+    cases=({"margin": 0.0}, {"margin": 1.0, "scale": 16.0}),
+    returns="logits",
+    own_dtype=True,
+)
 def arcface(
     cosines: Float[ArrayLike, "*batch classes"],
     labels: Integer[ArrayLike, "*batch"],
     *,
     margin: ArrayLike = 0.5,
     scale: ArrayLike = 64.0,
-) -> Float[Array, "*batch classes"]:
-    """Additive angular margin: s·cos(θ + m) for the true class, s·cos θ for the others.
+) -> tuple[Rows, Rows]:
+    """Additive angular margin.
 
-    The formula holds for every θ; past θ = π − m it rises again: see combined_margin.
+    The formula holds for every θ. Past θ = π − m it rises again, with a true slope below 0: an example so far
+    from its class is driven further. In 16 dimensions and more that is rare at the start of training; in 2 or 3
+    use a smaller m, or cosface or sphereface, which never rise.
 
     Args:
         cosines: Cosines of the angles θ, as of normalized_cosines. Where the true class's exceeds ±1 it counts
             as ±1.
-        labels: The true class of each example, as in combined_margin.
+        labels: The true class of each example. Outside [0, C) it is a ValueError where its value can be seen;
+            inside jit it makes the row's logits and gradients NaN.
         margin: Angle m in [0, π], in radians.
         scale: Factor s > 0 of all logits.
 
@@ -111,42 +130,44 @@ def arcface(
         ValueError: Shapes that do not fit, labels that name no class, or options out of range.
         TypeError: Cosines that are not floating-point, or labels that are not integers.
 
+    Formula:
+        s·cos(θ_y + m), s·cos θ_j
+
+    Gradient:
+        Each logit in its own cosine: s·sin(θ + m) / sin θ for the true class, s for the others.
+
     Source:
-        Deng et al. 2018, ArcFace, arXiv:1801.07698, equation 3 (not read).
+        Deng et al. 2018, ArcFace, arXiv:1801.07698, equation 3.
 
     >>> print(arcface(jnp.array([[0.0, 0.5]]), jnp.array([0]), scale=8.0))  # −8 sin ½
     [[-3.8354044  4.       ]]
-    """
-    return _to_logits(_combined, *_arcface_arguments(cosines, labels, margin, scale))
-
-
-def arcface_grad(
-    cosines: Float[ArrayLike, "*batch classes"],
-    labels: Integer[ArrayLike, "*batch"],
-    *,
-    margin: ArrayLike = 0.5,
-    scale: ArrayLike = 64.0,
-) -> Float[Array, "*batch classes"]:
-    """d arcface / d cosines, each logit in its own: s·sin(θ + m) / sin θ for the true class, s for the others.
-
-    >>> print(arcface_grad(jnp.array([[0.3, 0.5]]), jnp.array([0])).round(1))  # straight-through gives 64
+    >>> print(arcface.grad(jnp.array([[0.3, 0.5]]), jnp.array([0])).round(1))  # straight-through gives 64
     [[65.8 64. ]]
     """
-    return _to_logits_grad(_combined_and_grad, *_arcface_arguments(cosines, labels, margin, scale))
+    return _angular_margin(cosines, labels, scale, 1.0, margin, 0.0)
 
 
+@loss(
+    labels="integer",
+    definition=definitions.cosface,
+    convex=None,
+    options={"margin": Number(neutral=0.0), "scale": SCALE},
+    cases=({"margin": 0.0}, {"scale": 16.0}),
+    returns="logits",
+)
 def cosface(
     cosines: Float[ArrayLike, "*batch classes"],
     labels: Integer[ArrayLike, "*batch"],
     *,
     margin: ArrayLike = 0.35,
     scale: ArrayLike = 64.0,
-) -> Float[Array, "*batch classes"]:
-    """Additive cosine margin, also AM-Softmax: s·(cos θ − m) for the true class, s·cos θ for the others.
+) -> tuple[Rows, Rows]:
+    """Additive cosine margin, also AM-Softmax.
 
     Args:
         cosines: Cosines of the angles θ, as of normalized_cosines.
-        labels: The true class of each example, as in combined_margin.
+        labels: The true class of each example. Outside [0, C) it is a ValueError where its value can be seen;
+            inside jit it makes the row's logits and gradients NaN.
         margin: Cosine m ≥ 0.
         scale: Factor s > 0 of all logits.
 
@@ -157,39 +178,42 @@ def cosface(
         ValueError: Shapes that do not fit, labels that name no class, or options out of range.
         TypeError: Cosines that are not floating-point, or labels that are not integers.
 
+    Formula:
+        s·(cos θ_y − m), s·cos θ_j
+
+    Gradient:
+        Each logit in its own cosine: s.
+
     Source:
         Wang et al. 2018, CosFace, arXiv:1801.09414, equation 4; Wang et al. 2018, Additive Margin Softmax,
-        arXiv:1801.05599, equation 6 (neither read).
+        arXiv:1801.05599.
 
     >>> print(cosface(jnp.array([[1.0, 0.5]]), jnp.array([0]), margin=0.25, scale=8.0))
     [[6. 4.]]
-    """
-    return _to_logits(_combined, *_cosface_arguments(cosines, labels, margin, scale))
-
-
-def cosface_grad(
-    cosines: Float[ArrayLike, "*batch classes"],
-    labels: Integer[ArrayLike, "*batch"],
-    *,
-    margin: ArrayLike = 0.35,
-    scale: ArrayLike = 64.0,
-) -> Float[Array, "*batch classes"]:
-    """d cosface / d cosines, each logit in its own = s.
-
-    >>> print(cosface_grad(jnp.array([[1.0, 0.5]]), jnp.array([0])))
+    >>> print(cosface.grad(jnp.array([[1.0, 0.5]]), jnp.array([0])))
     [[64. 64.]]
     """
-    return _to_logits_grad(_combined_and_grad, *_cosface_arguments(cosines, labels, margin, scale))
+    target = of_label(cosines, labels)
+    return with_target(cosines, labels, scale, target - margin, jnp.ones_like(target))
 
 
+@loss(
+    labels="integer",
+    definition=definitions.soft_margin_softmax,
+    convex=None,
+    options={"margin": Number(neutral=0.0)},
+    cases=({"margin": 0.0},),
+    returns="logits",
+)
 def soft_margin_softmax(
     logits: Float[ArrayLike, "*batch classes"], labels: Integer[ArrayLike, "*batch"], *, margin: ArrayLike = 0.5
-) -> Float[Array, "*batch classes"]:
-    """SM-Softmax: a margin taken off the true class's logit, z_y − m, and the others as they are.
+) -> tuple[Rows, Rows]:
+    """SM-Softmax: a margin taken off the logit of the true class.
 
     Args:
         logits: Log-probabilities up to a constant, as of any linear layer.
-        labels: The true class of each example, as in combined_margin.
+        labels: The true class of each example. Outside [0, C) it is a ValueError where its value can be seen;
+            inside jit it makes the row's logits and gradients NaN.
         margin: How far m ≥ 0 the true class has to win; the default is jaxce's own.
 
     Returns:
@@ -199,35 +223,40 @@ def soft_margin_softmax(
         ValueError: Shapes that do not fit, labels that name no class, or a negative margin.
         TypeError: Logits that are not floating-point, or labels that are not integers.
 
+    Formula:
+        z_y − m, z_j
+
+    Gradient:
+        Each logit in its own: 1.
+
     Source:
-        Liang et al. 2017, Soft-Margin Softmax for Deep Classification, doi:10.1007/978-3-319-70096-0_43
-        (abstract read, not the paper).
+        Liang et al. 2017, Soft-Margin Softmax for Deep Classification, doi:10.1007/978-3-319-70096-0_43.
 
     >>> print(soft_margin_softmax(jnp.array([[2.0, 1.0]]), jnp.array([0])))
     [[1.5 1. ]]
-    """
-    return _to_logits(_combined, *_soft_margin_arguments(logits, labels, margin))
-
-
-def soft_margin_softmax_grad(
-    logits: Float[ArrayLike, "*batch classes"], labels: Integer[ArrayLike, "*batch"], *, margin: ArrayLike = 0.5
-) -> Float[Array, "*batch classes"]:
-    """d soft_margin_softmax / d logits, each in its own = 1.
-
-    >>> print(soft_margin_softmax_grad(jnp.array([[2.0, 1.0]]), jnp.array([0])))
+    >>> print(soft_margin_softmax.grad(jnp.array([[2.0, 1.0]]), jnp.array([0])))
     [[1. 1.]]
     """
-    return _to_logits_grad(_combined_and_grad, *_soft_margin_arguments(logits, labels, margin))
+    target = of_label(logits, labels)
+    return with_target(logits, labels, 1.0, target - margin, jnp.ones_like(target))
 
 
+@loss(
+    labels="integer",
+    definition=definitions.sphereface,
+    convex=None,
+    options={"margin": Degree(), "scale": SCALE},
+    cases=({"margin": 1}, {"margin": 2}, {"margin": 3, "scale": 16.0}),
+    returns="logits",
+)
 def sphereface(
     cosines: Float[ArrayLike, "*batch classes"],
     labels: Integer[ArrayLike, "*batch"],
     *,
     margin: int = 4,
     scale: ArrayLike = 64.0,
-) -> Float[Array, "*batch classes"]:
-    """Multiplicative angular margin, A-Softmax: s·ψ(θ) for the true class, s·cos θ for the others.
+) -> tuple[Rows, Rows]:
+    """Multiplicative angular margin, A-Softmax.
 
     ψ(θ) = (−1)^k cos(mθ) − 2k for θ in [kπ/m, (k+1)π/m] continues cos(mθ) so that it falls from 1 to 1 − 2m.
     It is flat at every kπ/m, for even m also at π/2, near which untrained features lie: blend it in over the
@@ -236,7 +265,8 @@ def sphereface(
     Args:
         cosines: Cosines of the angles θ, as of normalized_cosines. Where the true class's exceeds ±1 it counts
             as ±1.
-        labels: The true class of each example, as in combined_margin.
+        labels: The true class of each example. Outside [0, C) it is a ValueError where its value can be seen;
+            inside jit it makes the row's logits and gradients NaN.
         margin: Factor m ≥ 1 of the angle; a Python integer, for it is the degree of a polynomial in cos θ.
         scale: Factor s > 0 of all logits. The paper has ‖x‖ in its place: large_margin_softmax with kernel
             columns of length 1.
@@ -248,60 +278,25 @@ def sphereface(
         ValueError: Shapes that do not fit, labels that name no class, or options out of range.
         TypeError: Cosines that are not floating-point, or labels or a margin that are not integers.
 
+    Formula:
+        s·[(−1)^k cos(m θ_y) − 2k], s·cos θ_j
+
+    Gradient:
+        Each logit in its own cosine: s·m |sin(mθ)| / sin θ for the true class, s for the others. A polynomial
+        in cos θ, never negative, and s·m² at θ = 0 and π.
+
     Source:
-        Liu et al. 2017, SphereFace, arXiv:1704.08063, equation 6 (not read).
+        Liu et al. 2017, SphereFace, arXiv:1704.08063.
 
     >>> print(sphereface(jnp.array([[-1.0, 0.5]]), jnp.array([0]), scale=2.0))  # 2 (1 − 2·4)
     [[-14.   1.]]
-    """
-    return _to_logits(_sphereface(as_degree(margin)), *_cosine_arguments(cosines, labels, scale))
-
-
-def sphereface_grad(
-    cosines: Float[ArrayLike, "*batch classes"],
-    labels: Integer[ArrayLike, "*batch"],
-    *,
-    margin: int = 4,
-    scale: ArrayLike = 64.0,
-) -> Float[Array, "*batch classes"]:
-    """d sphereface / d cosines, each logit in its own: s·m |sin(mθ)| / sin θ for the true class, s else.
-
-    A polynomial in cos θ: never negative, and s·m² at θ = 0 and π.
-
-    >>> print(sphereface_grad(jnp.array([[1.0, 0.5]]), jnp.array([0]), scale=2.0))
+    >>> print(sphereface.grad(jnp.array([[1.0, 0.5]]), jnp.array([0]), scale=2.0))
     [[32.  2.]]
     """
-    return _to_logits_grad(_sphereface_and_grad(as_degree(margin)), *_cosine_arguments(cosines, labels, scale))
+    return with_target(cosines, labels, scale, *psi(of_label(cosines, labels), margin))
 
 
-# Angles: (c, options) -> (value, slope), of one cosine c each.
-
-
-def _angular_margin(c: Array, nearest: Array, m1: Any, m2: Any, m3: Any) -> tuple[Array, Array]:
-    """cos(m₁θ + m₂) − m₃. An option is None where it does nothing."""
-    value, slope = c, jnp.ones_like(c)
-    if m1 is not None or m2 is not None:
-        # cos(m₁θ + m₂) = cos(θ + φ), and θ itself, with its rounding, is needed only where m₁ is not 1
-        inside = jnp.where(jnp.abs(c) < 1, c, jnp.sign(c) * nearest)
-        sine = jnp.sqrt((1 - inside) * (1 + inside))
-        phi = _rest_of_angle(inside, sine, m1, m2)
-        slope = jnp.cos(phi) + inside / sine * jnp.sin(phi)
-        if m1 is not None:
-            slope *= m1
-        c = clipped(c)
-        sine = jnp.where(jnp.abs(c) < 1, sine, 0)
-        phi = _rest_of_angle(c, sine, m1, m2)
-        value = c * jnp.cos(phi) - sine * jnp.sin(phi)
-    return (value if m3 is None else value - m3), slope
-
-
-def _rest_of_angle(cosine: Array, sine: Array, m1: Any, m2: Any) -> Array:
-    """φ = m₁θ + m₂ − θ."""
-    phi = jnp.zeros_like(cosine) if m2 is None else jnp.full_like(cosine, m2)
-    return phi if m1 is None else phi + (m1 - 1) * jnp.arctan2(sine, cosine)
-
-
-def psi(c: Array, margin: int) -> tuple[Array, Array]:
+def psi(c: Float[Array, "*batch"], margin: int) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """ψ(θ) = (−1)^k cos(mθ) − 2k and dψ/dc, by Chebyshev: cos(mθ) = T_m(c), sin(mθ) / sin θ = U_{m−1}(c)."""
     c = clipped(c)
     t, t_next, u, u_next = jnp.ones_like(c), c, jnp.zeros_like(c), jnp.ones_like(c)
@@ -313,111 +308,54 @@ def psi(c: Array, margin: int) -> tuple[Array, Array]:
     return sign * t_next - 2 * k, sign * margin * u_next
 
 
-def clipped(c: Array) -> Array:
+def clipped(c: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """Cosines that rounding has carried past ±1 taken as ±1, with slope 1 at ±1 itself."""
     return jnp.where(jnp.abs(c) > 1, jnp.sign(c), c)
 
 
-# The heads' own functions: (cosines [*batch, C], labels, nearest to 1, scale, margins) -> (logits, slopes).
-
-
-def _combined_and_grad(
-    c: Array, labels: Array, nearest: Array, scale: Any, m1: Any, m2: Any, m3: Any
-) -> tuple[Array, Array]:
-    return with_target(c, labels, scale, *_angular_margin(of_label(c, labels), nearest, m1, m2, m3))
-
-
-_combined = closed_form(_combined_and_grad)
-
-
-@cache
-def _sphereface_and_grad(margin: int) -> ValueAndGrad:
-    def logits_and_slopes(c: Array, labels: Array, _: Array, scale: Any) -> tuple[Array, Array]:
-        return with_target(c, labels, scale, *psi(of_label(c, labels), margin))
-
-    return logits_and_slopes
-
-
-@cache
-def _sphereface(margin: int) -> Callable[..., Array]:
-    return closed_form(_sphereface_and_grad(margin))
-
-
-def of_label(rows: Array, labels: Array) -> Array:
+def of_label(rows: Rows, labels: Integer[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The label's entry of each row, and any where the label is no class."""
     return jnp.take_along_axis(rows, labels[..., None], -1, mode="clip")[..., 0]
 
 
-def with_target(c: Array, labels: Array, scale: Any, target: Array, slope: Array) -> tuple[Array, Array]:
-    """Rows of `c`, of slope 1, but for the label's entry; all times scale; NaN where the label is no class."""
-    is_target = jax.nn.one_hot(labels, c.shape[-1], dtype=bool)
-    is_class = (labels >= 0) & (labels < c.shape[-1])
+def with_target(
+    rows: Rows,
+    labels: Integer[Array, "*batch"],
+    scale: Any,
+    target: Float[Array, "*batch"],
+    slope: Float[Array, "*batch"],
+) -> tuple[Rows, Rows]:
+    """Rows, of slope 1, but for the label's entry; all times scale; NaN where the label is no class."""
+    is_target = jax.nn.one_hot(labels, rows.shape[-1], dtype=bool)
+    is_class = (labels >= 0) & (labels < rows.shape[-1])
     # a factor and not a choice of NaN, so that the derivative is NaN too
-    factor = jnp.where(is_class, 1 if scale is None else scale, jnp.nan)[..., None]
-    return factor * jnp.where(is_target, target[..., None], c), factor * jnp.where(
-        is_target, slope[..., None], 1
-    )
+    factor = jnp.where(is_class, scale, jnp.nan)[..., None]
+    logits = factor * jnp.where(is_target, target[..., None], rows)
+    return logits, factor * jnp.where(is_target, slope[..., None], 1)
 
 
-@partial(jax.jit, static_argnums=0)
-def _to_logits(head: Callable[..., Array], cosines: Array, *rest: Any) -> Array:
-    return head(cosines.astype(jnp.promote_types(cosines.dtype, jnp.float32)), *rest)
+def _angular_margin(
+    cosines: Rows, labels: Integer[Array, "*batch"], scale: Any, m1: Any, m2: Any, m3: Any
+) -> tuple[Rows, Rows]:
+    """s·(cos(m₁θ + m₂) − m₃) for the label's cosine."""
+    nearest = 1 - float(jnp.finfo(cosines.dtype).epsneg)  # the last cosine that the dtype tells from 1
+    cosines = cosines.astype(jnp.promote_types(cosines.dtype, jnp.float32))
+    c = of_label(cosines, labels)
+    value, slope = c, jnp.ones_like(c)
+    if does_something(m1) or does_something(m2):
+        # cos(m₁θ + m₂) = cos(θ + φ), and θ itself, with its rounding, is needed only where m₁ is not 1
+        inside = jnp.where(jnp.abs(c) < 1, c, jnp.sign(c) * nearest)
+        sine = jnp.sqrt((1 - inside) * (1 + inside))
+        phi = _rest_of_angle(inside, sine, m1, m2)
+        slope = m1 * (jnp.cos(phi) + inside / sine * jnp.sin(phi))
+        c = clipped(c)
+        sine = jnp.where(jnp.abs(c) < 1, sine, 0)
+        phi = _rest_of_angle(c, sine, m1, m2)
+        value = c * jnp.cos(phi) - sine * jnp.sin(phi)
+    return with_target(cosines, labels, scale, value - m3, slope)
 
 
-@partial(jax.jit, static_argnums=0)
-def _to_logits_grad(head_and_grad: ValueAndGrad, cosines: Array, *rest: Any) -> Array:
-    dtype = jnp.promote_types(cosines.dtype, jnp.float32)
-    return head_and_grad(cosines.astype(dtype), *rest)[1].astype(cosines.dtype)
-
-
-# The checks: from what the user gave to (cosines, labels, nearest cosine to 1, scale, margins).
-
-
-def _combined_arguments(cosines: Any, labels: Any, m1: Any, m2: Any, m3: Any, scale: Any) -> tuple[Any, ...]:
-    return (
-        *_cosine_arguments(cosines, labels, scale),
-        validation.as_hyperparameter("m1", m1, neutral=1.0),
-        validation.as_hyperparameter("m2", m2, high=math.pi, neutral=0.0),
-        validation.as_hyperparameter("m3", m3, neutral=0.0),
-    )
-
-
-def _arcface_arguments(cosines: Any, labels: Any, margin: Any, scale: Any) -> tuple[Any, ...]:
-    margin = validation.as_hyperparameter("margin", margin, high=math.pi, neutral=0.0)
-    return *_cosine_arguments(cosines, labels, scale), None, margin, None
-
-
-def _cosface_arguments(cosines: Any, labels: Any, margin: Any, scale: Any) -> tuple[Any, ...]:
-    margin = validation.as_hyperparameter("margin", margin, neutral=0.0)
-    return *_cosine_arguments(cosines, labels, scale), None, None, margin
-
-
-def _soft_margin_arguments(logits: Any, labels: Any, margin: Any) -> tuple[Any, ...]:
-    margin = validation.as_hyperparameter("margin", margin, neutral=0.0)
-    return *_label_arguments("logits", logits, labels), None, None, None, margin
-
-
-def _cosine_arguments(cosines: Any, labels: Any, scale: Any) -> tuple[Any, ...]:
-    return *_label_arguments("cosines", cosines, labels), validation.as_positive("scale", scale)
-
-
-def _label_arguments(name: str, rows: Any, labels: Any) -> tuple[Array, Array, float]:
-    rows = validation.as_floating(name, rows)
-    axes = validation.normalize_axes(-1, rows.ndim, name)
-    labels = validation.as_integer_labels(labels, rows.shape[-1])
-    validation.check_integer_labels_shape(labels, rows, axes, name)
-    return rows, labels, 1 - float(jnp.finfo(rows.dtype).epsneg)
-
-
-def as_degree(margin: Any) -> int:
-    """An integer margin of 1 or more, known when tracing."""
-    try:
-        degree = operator.index(margin)
-    except TypeError as error:
-        raise TypeError(
-            f"margin is {margin}, but must be a Python integer, the degree of a polynomial: inside jit make it "
-            "static (static_argnames)"
-        ) from error
-    if degree < 1:
-        raise ValueError(f"margin is {degree}, but must be at or above 1")
-    return degree
+def _rest_of_angle(cosine: Array, sine: Array, m1: Any, m2: Any) -> Array:
+    """φ = m₁θ + m₂ − θ."""
+    phi = jnp.full_like(cosine, m2)
+    return phi + (m1 - 1) * jnp.arctan2(sine, cosine) if does_something(m1) else phi

@@ -1,4 +1,4 @@
-"""`python -m jaxce verify`: every loss of LOSSES against every witness, as a table, with an exit code."""
+"""`python -m jaxce verify`: every loss of LOSSES against every comparison, as a table, with an exit code."""
 
 import argparse
 import contextlib

@@ -1,4 +1,4 @@
-"""Witnesses in float64: differences of the value and of the closed form, Hessians, convexity."""
+"""Comparisons in float64: differences of the value and of the closed form, Hessians, convexity."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxce.losses.registry import Loss
+from jaxce.losses import Loss
 from jaxce.verification import samples
 from jaxce.verification.differences import central
 from jaxce.verification.exact import Example
@@ -112,7 +112,7 @@ def _moved(
 
 
 def _hold(
-    witness: str,
+    comparison: str,
     found: np.ndarray,
     differences: tuple[np.ndarray, np.ndarray],
     x: np.ndarray,
@@ -125,11 +125,11 @@ def _hold(
     size = np.maximum(np.abs(slopes).max(axes, keepdims=True), 1e-3)
     settled = uncertainty <= LIMIT * size
     if settled.mean() < 0.5:
-        tally.add(witness, math.inf, LIMIT, lambda: f"only {settled.mean():.0%} of the differences settle")
+        tally.add(comparison, math.inf, LIMIT, lambda: f"only {settled.mean():.0%} of the differences settle")
     errors = np.where(settled, np.abs(found - slopes) / size, 0).max(axes)
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
     where = f"({x[worst]}, {y[worst]}): {found[worst]}, not {slopes[worst]}".replace("\n", "")
-    tally.add(witness, float(errors[worst]), LIMIT, lambda: where)
+    tally.add(comparison, float(errors[worst]), LIMIT, lambda: where)
 
 
 def _in_float64(function: BatchLoss) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

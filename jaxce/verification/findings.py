@@ -1,4 +1,4 @@
-"""What verification finds: the largest error of each witness, against its limit."""
+"""What verification finds: the largest error of each comparison, against its limit."""
 
 import math
 from collections.abc import Callable
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True)
 class Finding:
-    """The largest error that one witness found, and where.
+    """The largest error that one comparison found, and where.
 
     Attributes:
         loss: The loss's name.
         setting: Its options, where they differ from the defaults.
         dtype: The dtype of the inputs.
-        witness: What was held against what.
+        comparison: What was held against what.
         error: The largest error; infinite where a number was not one.
         limit: The largest that is right.
         where: The example with that error, what was found and what is true.
@@ -25,7 +25,7 @@ class Finding:
     loss: str
     setting: str
     dtype: str
-    witness: str
+    comparison: str
     error: float
     limit: float
     where: str = ""
@@ -38,21 +38,23 @@ class Finding:
 
 @dataclass
 class Tally:
-    """Keeps the largest error of each witness, for one loss at one setting in one dtype."""
+    """Keeps the largest error of each comparison, for one loss at one setting in one dtype."""
 
     loss: str
     setting: str
     dtype: str
     worst: dict[str, Finding] = field(default_factory=dict)
 
-    def add(self, witness: str, error: float | None, limit: float, where: Callable[[], str]) -> None:
+    def add(self, comparison: str, error: float | None, limit: float, where: Callable[[], str]) -> None:
         """Take one error into account; None is no error at all, because there was nothing to hold against."""
         if error is None:
             return
         error = math.inf if math.isnan(error) else error
-        known = self.worst.get(witness)
+        known = self.worst.get(comparison)
         if known is None or error / limit > known.error / known.limit:
-            self.worst[witness] = Finding(self.loss, self.setting, self.dtype, witness, error, limit, where())
+            self.worst[comparison] = Finding(
+                self.loss, self.setting, self.dtype, comparison, error, limit, where()
+            )
 
 
 def value_limit(dtype: Any) -> float:

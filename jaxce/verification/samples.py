@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxce.losses.registry import Loss
+from jaxce.losses import Loss
 from jaxce.verification.measured import BatchLoss
 
 # what a user may meet, as pairs (label's logit, the other's): section 5 of the specification

@@ -1,18 +1,19 @@
-"""Every witness for a loss of LOSSES: mpmath, automatic differentiation, differences, Hessians, convexity."""
+"""Every comparison of a loss of LOSSES: mpmath, automatic differentiation, differences, Hessians, convexity."""
 
 import dataclasses
-import functools
 import inspect
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxce.losses.registry import Loss
-from jaxce.verification import samples
+from jaxce.losses import Loss
+from jaxce.verification import formulas, samples
 from jaxce.verification.curvature import convexity, differences
 from jaxce.verification.exact import Exact, Example, Number, Truth, error, is_floating, truth
 from jaxce.verification.findings import (
@@ -41,7 +42,7 @@ def verify_loss(loss: Loss, dtype: str, *, thorough: bool = True) -> list[Findin
         thorough: More points of each kind, and few and many classes too.
 
     Returns:
-        One finding for each setting and witness.
+        One finding for each setting and comparison.
     """
     settings = ({}, *loss.cases)
     return [each for case in settings for each in verify_setting(loss, case, dtype, thorough=thorough)]
@@ -55,13 +56,13 @@ def verify_setting(loss: Loss, case: Mapping[str, Any], dtype: str, *, thorough:
     try:
         for num_classes in samples.class_counts(case, few_and_many=thorough and not case and dtype in WIDE):
             points = _points(loss, num_classes, jnp.dtype(dtype), rng, thorough=thorough)
-            against_truth(loss, case, points, tally)
+            (against_truth if formula_of(loss) else against_definition)(loss, case, points, tally)
         if dtype == "float64":
             differences(loss, case, rng, tally)
             if not case and loss.convex is not None:
                 convexity(loss, rng, tally)
-        for witness in {"value", "gradient"} - tally.worst.keys():
-            tally.add(witness, math.inf, 1.0, lambda: "the definition gives a number at no point")
+        for comparison in {"value", "gradient"} - tally.worst.keys():
+            tally.add(comparison, math.inf, 1.0, lambda: "the definition gives a number at no point")
     except Exception as problem:  # whatever a loss raises where it should not is what is wrong with it
         message = f"{type(problem).__name__}: {problem}"
         tally.add("runs", math.inf, 1.0, lambda: message)
@@ -104,6 +105,39 @@ def against_truth(loss: Loss, case: Mapping[str, Any], points: Points, tally: Ta
             row_sum(at.closed, true, example, dtype, tally)
 
 
+def formula_of(loss: Loss) -> Callable[..., Any] | None:
+    """The definition in arithmetic of any precision; None for a loss that has none yet."""
+    return getattr(formulas, loss.name, None)
+
+
+def against_definition(loss: Loss, case: Mapping[str, Any], points: Points, tally: Tally) -> None:
+    """Hold values and gradients against the definition in float64, relative to the largest of an example."""
+    inputs, labels = points["any"]
+    by_rows, limit = samples.by_rows(loss), max(gradient_limit(inputs.dtype), 1e-9)
+    found = measure(*samples.functions(loss, case), inputs, labels, by_rows)
+    if not by_rows:
+        inputs, labels = inputs.ravel(), labels.ravel()
+
+    def definition(x: Any, y: Any) -> Any:
+        return jnp.ravel(loss.definition(*samples.arguments(loss, x, y), **case))
+
+    with jax.enable_x64(True):
+        wide = inputs.astype(np.float64), labels.astype(np.float64) if is_floating(labels) else labels
+        values = np.asarray(jax.vmap(definition)(*wide))
+        jacobians = np.asarray(jax.vmap(jax.jacrev(definition))(*wide)).reshape(*values.shape, -1)
+    for n, (right, jacobian) in enumerate(zip(values, jacobians, strict=True)):
+        at, slopes = found.at(n), np.array([jacobian[entry] for entry in found.entries])
+        pairs = {"value": (at.values, right), "gradient": (at.closed, slopes)}
+        for name, (got, true) in {
+            **pairs,
+            "reverse": (at.reverse, slopes),
+            "forward": (at.forward, slopes),
+        }.items():
+            off = np.abs(got - true).max() / max(np.abs(true).max(), smallest_value(found.values.dtype))
+            where = f"({inputs[n]}, {labels[n]}): {name} {got}, not {true}"
+            tally.add(name, float(off), limit, partial(str, where))
+
+
 def along_the_whole(true: Truth) -> Truth:
     """The truth, with entries as parts of their gradient: the axes of features mean nothing, directions do."""
 
@@ -118,7 +152,9 @@ def examples(loss: Loss, case: Mapping[str, Any], inputs: np.ndarray, labels: np
 
     Options are rounded as a loss that computes in the inputs' dtype, but at least in float32, rounds them.
     """
-    takes = inspect.signature(loss.definition).parameters
+    formula = formula_of(loss)
+    assert formula is not None
+    takes = inspect.signature(formula).parameters
     wide = jnp.promote_types(inputs.dtype, jnp.float32)
     options = {
         name: np.asarray(value, wide) if is_floating(value) else value
@@ -129,12 +165,12 @@ def examples(loss: Loss, case: Mapping[str, Any], inputs: np.ndarray, labels: np
         for row, label in zip(inputs, labels, strict=True):
             rest = samples.arguments(loss, row, label)[1:]
             origin = float(row.max()) if loss.inputs == "logits" else None
-            yield Example(loss.definition, row, rest, options, origin)
+            yield Example(formula, row, rest, options, origin)
         return
     for i, (component, label) in enumerate(zip(inputs.ravel(), labels.ravel(), strict=True)):
         # an option with one number per class holds one number for a component
         own = {name: v[i % len(v)] if np.ndim(v) else v for name, v in options.items()}
-        yield Example(loss.definition, np.asarray(component), (label,), own)
+        yield Example(formula, np.asarray(component), (label,), own)
 
 
 def compare(
@@ -155,26 +191,32 @@ def compare(
         example: Where.
         dtype: Of the inputs.
         tally: Where the errors go.
-        extreme: Whether they count for the witness of this name.
+        extreme: Whether they count for the comparison of this name.
         strict: Errors are relative to the truth, even where it is what is left of parts that cancel.
     """
 
     def check(
-        witness: str, what: str, got: float, right: Any, limit: float, tiny: float, parts: Callable[[], Number]
+        comparison: str,
+        what: str,
+        got: float,
+        right: Any,
+        limit: float,
+        tiny: float,
+        parts: Callable[[], Number],
     ) -> None:
         off = error(got, right, (lambda: 0) if strict else parts, limit, tiny)
-        name = "extremes" if extreme else witness
+        name = "extremes" if extreme else comparison
         tally.add(name, off, limit, lambda: f"{example}: {what} {got:.9g}, not {float(right):.9g}")
 
     for k, right in enumerate(true.values):
-        parts = functools.partial(true.parts_of_value, k)
+        parts = partial(true.parts_of_value, k)
         check("value", f"value {k}", found.values[k], right, value_limit(dtype), smallest_value(dtype), parts)
     tiny, limit = smallest_entry(dtype), gradient_limit(dtype)
     for e, (k, i) in enumerate(found.entries):
-        parts, right = functools.partial(true.parts_of_entry, k, i), true.jacobian[k][i]
+        parts, right = partial(true.parts_of_entry, k, i), true.jacobian[k][i]
         check("gradient", f"closed form {k, i}", found.closed[e], right, limit, tiny, parts)
-        for witness, by_mode in (("reverse", found.reverse[e]), ("forward", found.forward[e])):
-            check(witness, f"{witness} mode {k, i}", by_mode, right, limit, tiny, parts)
+        for comparison, by_mode in (("reverse", found.reverse[e]), ("forward", found.forward[e])):
+            check(comparison, f"{comparison} mode {k, i}", by_mode, right, limit, tiny, parts)
             if np.isfinite(by_mode):
                 check("autodiff", f"closed form {k, i}", found.closed[e], by_mode, 2 * limit, tiny, parts)
 

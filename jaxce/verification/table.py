@@ -42,9 +42,9 @@ def print_table(found: Sequence[Finding], seconds: float) -> None:
         for dtype, of_dtype in itertools.groupby(of_loss, lambda each: each.dtype):
             worst: dict[str, Finding] = {}
             for each in of_dtype:
-                known = worst.get(each.witness)
+                known = worst.get(each.comparison)
                 if known is None or each.error / each.limit > known.error / known.limit:
-                    worst[each.witness] = each
+                    worst[each.comparison] = each
             console.print(f"  {dtype:8}" + "".join(_cell(worst.get(name)) for name in COLUMNS))
     console.print()
     for name, meaning in COLUMNS.items():
@@ -63,7 +63,7 @@ def print_table(found: Sequence[Finding], seconds: float) -> None:
         console.print("\n[bold red]Falls short")
     for each in short:
         setting = f" ({each.setting})" if each.setting else ""
-        what = f"{each.loss}{setting}, {each.dtype}, {each.witness}: {each.error:.1e} > {each.limit:.1e}"
+        what = f"{each.loss}{setting}, {each.dtype}, {each.comparison}: {each.error:.1e} > {each.limit:.1e}"
         console.print(f"  [red]{escape(what)}[/]\n    {escape(each.where)}")
     settings = len({(each.loss, each.setting) for each in found})
     outcome = f"[bold red]{len(short)} fall short" if short else "[bold green]nothing falls short"
@@ -71,7 +71,7 @@ def print_table(found: Sequence[Finding], seconds: float) -> None:
 
 
 def as_json(found: Sequence[Finding], seconds: float) -> dict[str, Any]:
-    """Everything found, one object for each loss, setting, dtype and witness; an infinite error is null."""
+    """Everything found, one object for each loss, setting, dtype and comparison; an infinite error is null."""
     return {
         "ok": all(each.ok for each in found),
         "seconds": round(seconds, 1),
@@ -81,7 +81,7 @@ def as_json(found: Sequence[Finding], seconds: float) -> dict[str, Any]:
                 "loss": each.loss,
                 "setting": each.setting,
                 "dtype": each.dtype,
-                "witness": each.witness,
+                "comparison": each.comparison,
                 "error": each.error if math.isfinite(each.error) else None,
                 "limit": each.limit,
                 "ok": each.ok,

@@ -23,7 +23,7 @@ BINARY = jaxce.LOSSES["sigmoid_binary_cross_entropy"]
 
 
 def failing(loss, dtype="float32"):
-    return {each.witness for each in verify_setting(loss, {}, dtype, thorough=False) if not each.ok}
+    return {each.comparison for each in verify_setting(loss, {}, dtype, thorough=False) if not each.ok}
 
 
 def planted(loss, value=None, grad=None):
@@ -137,7 +137,7 @@ def test_zero_gradients_of_an_inverted_label_are_caught():
     assert "gradient" in failing(loss)
 
 
-def test_a_definition_that_never_works_is_no_witness():
+def test_a_definition_that_never_works_is_no_comparison():
     def broken(m, z, y):
         raise TypeError
 
@@ -248,9 +248,9 @@ def test_json_says_everything(capsys):
     assert command.main(["entropy", "--dtype", "float64", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
-    assert {each["witness"] for each in report["findings"]} >= {"value", "gradient", "hessian", "convexity"}
+    assert {each["comparison"] for each in report["findings"]} >= {"value", "gradient", "hessian", "convexity"}
     for each in report["findings"]:
-        assert set(each) == {"loss", "setting", "dtype", "witness", "error", "limit", "ok", "where"}
+        assert set(each) == {"loss", "setting", "dtype", "comparison", "error", "limit", "ok", "where"}
         assert each["error"] <= each["limit"]
 
 

@@ -1,7 +1,9 @@
 """What every loss checks before it computes: dtypes, shapes and ranges, each with a sentence for the caller."""
 
 import math
+import operator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -62,29 +64,88 @@ def as_integer_labels(labels: ArrayLike, num_classes: int, ignore_index: ArrayLi
     return as_array(labels)
 
 
-def as_hyperparameter(
-    name: str, value: ArrayLike, *, low: float = 0.0, high: float = math.inf, neutral: float | None = None
-) -> ArrayLike | None:
-    """A scalar option, checked against [low, high]; None for the neutral number, with which it does nothing."""
-    if np.shape(value) != ():
-        raise ValueError(f"{name} must be one number, but has shape {np.shape(value)}")
-    number = concrete(value)
-    if number is None:
-        return value
-    if not low <= number <= high:  # NaN fails too
-        limit = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"at or above {low:g}"
-        raise ValueError(f"{name} is {number}, but must lie {limit}")
-    return None if number == neutral else value
+class Option:
+    """How one option of a loss is checked; calling it gives the value to compute with.
+
+    Attributes:
+        neutral: The number with which the option does nothing. It stays a plain number, so that what it would
+            do is left out of the program.
+        static: Whether the option must be a Python number, known when tracing.
+    """
+
+    neutral: float | None = None
+    static: bool = False
+
+    def __call__(self, name: str, value: Any, num_classes: int) -> Any:
+        """The checked value; ValueError or TypeError with a sentence otherwise."""
+        raise NotImplementedError
+
+    def is_fixed(self, value: Any) -> bool:
+        """Whether a checked value shapes the program rather than entering it."""
+        return self.static or (isinstance(value, float) and value == self.neutral)
 
 
-def as_positive(name: str, value: ArrayLike) -> ArrayLike:
-    """A scalar option that must be positive and finite."""
-    if np.shape(value) != ():
-        raise ValueError(f"{name} must be one number, but has shape {np.shape(value)}")
-    number = concrete(value)
-    if number is not None and not 0 < number < math.inf:
-        raise ValueError(f"{name} is {number}, but must be positive and finite")
-    return value
+@dataclass(frozen=True)
+class Number(Option):
+    """One number in [low, high]; with `positive`, above 0 and finite; with `optional`, or None."""
+
+    low: float = 0.0
+    high: float = math.inf
+    neutral: float | None = None
+    positive: bool = False
+    optional: bool = False
+
+    def __call__(self, name: str, value: Any, num_classes: int = 0) -> Any:
+        """The number; a neutral one as a Python float."""
+        if value is None and self.optional:
+            return None
+        if np.shape(value) != () or value is None:
+            what = "None" if value is None else f"of shape {np.shape(value)}"
+            raise ValueError(f"{name} must be one number, but is {what}")
+        number = concrete(value)
+        if number is None:
+            return value
+        if self.positive:
+            if not 0 < number < math.inf:  # NaN fails too
+                raise ValueError(f"{name} is {number}, but must be positive and finite")
+        elif not self.low <= number <= self.high:
+            limit = f"in [{self.low:g}, {self.high:g}]" if self.high < math.inf else f"at or above {self.low:g}"
+            raise ValueError(f"{name} is {number}, but must lie {limit}")
+        return float(number) if number == self.neutral else value
+
+
+@dataclass(frozen=True)
+class PerClass(Option):
+    """One finite, non-negative weight per class; with `or_number`, or one for all."""
+
+    or_number: bool = False
+
+    def __call__(self, name: str, value: Any, num_classes: int) -> Any:
+        """The weights as an array; None stays None."""
+        if value is None:
+            return None
+        shape = () if self.or_number and np.ndim(value) == 0 else (num_classes,)
+        return as_weights(name, value, shape, f"{'one number, or ' * self.or_number}one weight per class")
+
+
+@dataclass(frozen=True)
+class Degree(Option):
+    """A Python integer of 1 or more: the degree of a polynomial."""
+
+    static = True
+
+    def __call__(self, name: str, value: Any, num_classes: int = 0) -> int:
+        """The integer."""
+        try:
+            degree = operator.index(value)
+        except TypeError as error:
+            raise TypeError(
+                f"{name} is {value}, but must be a Python integer, the degree of a polynomial: inside jit make "
+                "it static (static_argnames)"
+            ) from error
+        if degree < 1:
+            raise ValueError(f"{name} is {degree}, but must be at or above 1")
+        return degree
 
 
 def as_weights(name: str, weights: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
@@ -113,6 +174,56 @@ def check_same_shape(name: str, array: Array, other: str, shape: Sequence[int]) 
         raise ValueError(
             f"{name} has shape {array.shape} but {other} {tuple(shape)}: {fix(name, array.shape, shape)}"
         )
+
+
+def as_component_labels(name: str, labels: Any, other: str, inputs: Array, kind: str) -> Array:
+    """Labels of single components, of the inputs' shape: `real`, `binary`, or 0 and 1 beside `integer`."""
+    if labels is None:
+        return jnp.zeros_like(inputs)
+    labels = as_real(name, labels)
+    check_same_shape(name, labels, other, inputs.shape)
+    values = concrete(labels)
+    if kind == "real" or values is None or not values.size:
+        return labels
+    if kind == "integer" and not ((values == 0) | (values == 1)).all():
+        raise ValueError(
+            f"{name} of the {other}' own shape must be 0 or 1: use {name} > 0.5 for probabilities, or "
+            f"{name} of shape {inputs.shape[:-1]} for class numbers"
+        )
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(
+            f"{name} ranges from {values.min()} to {values.max()}, but must lie in [0, 1]: "
+            f"use ({name} + 1) / 2 if they are −1 and 1"
+        )
+    return labels
+
+
+def as_distributions(name: str, labels: Any, other: str, inputs: Array, kind: str) -> Array:
+    """Distributions over the classes, or their logarithms, of the inputs' shape."""
+    labels = as_floating(name, labels) if kind == "log_distribution" else as_real(name, labels)
+    check_same_shape(name, labels, other, inputs.shape)
+    if name == "targets":
+        advice = "targets must not be negative; of log-probabilities, use kl_divergence_with_log_targets"
+        check_range("targets", labels, 0, math.inf, advice)
+    return labels
+
+
+def check_probabilities(name: str, probs: Array) -> None:
+    """ValueError where the numbers can be seen and are no probabilities."""
+    advice = "probabilities lie in [0, 1]; of logits, take jax.nn.softmax first"
+    check_range(name, probs, 0, 1 + 1e-3, advice)  # a sum that rounds may pass 1
+
+
+def as_kernel(features: Array, kernel: Any) -> Array:
+    """The kernel [features, classes] of a linear layer on `features` [*batch, features]."""
+    kernel = as_floating("kernel", kernel)
+    if features.ndim < 1 or kernel.ndim != 2 or features.shape[-1] != kernel.shape[0]:
+        hint = ": use kernel.T" if kernel.ndim == 2 and features.shape[-1:] == kernel.shape[-1:] else ""
+        raise ValueError(
+            f"features has shape {features.shape} but kernel {kernel.shape}: the last axis of features must be "
+            f"as long as the first of kernel's two{hint}"
+        )
+    return kernel
 
 
 def check_integer_labels_shape(
