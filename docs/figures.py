@@ -35,15 +35,15 @@ def probabilities_while_learning(
     return np.array(found)
 
 
-def cross_entropy_grad(s: Array) -> Array:
+def cross_entropy_slope(s: Array) -> Array:
     """Of −log σ(s): the logit of an example whose true class is 1."""
-    return jaxce.sigmoid_binary_cross_entropy_grad(s, jnp.float32(1.0))
+    return jaxce.sigmoid_binary_cross_entropy.grad(s, jnp.float32(1.0))
 
 
-def squared_error_grad(s: Array) -> Array:
+def squared_error_slope(s: Array) -> Array:
     """Of (σ(s) − 1)²: by the chain rule, with the factor σ'(s) that vanishes."""
     p = jax.nn.sigmoid(s)
-    return jaxce.squared_error_grad(p, jnp.float32(1.0)) * p * (1 - p)
+    return jaxce.squared_error.grad(p, jnp.float32(1.0)) * p * (1 - p)
 
 
 def logistic_regression(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> tuple[float, float]:
@@ -61,8 +61,8 @@ def logistic_regression(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) ->
 def draw_wrong_start(axes: Axes) -> None:
     """M9: both learning curves."""
     for grad, colour, name, at in (
-        (cross_entropy_grad, BLUE, "cross-entropy", (17, 0.6)),
-        (squared_error_grad, ORANGE, "squared error", (36, 0.045)),
+        (cross_entropy_slope, BLUE, "cross-entropy", (17, 0.6)),
+        (squared_error_slope, ORANGE, "squared error", (36, 0.045)),
     ):
         axes.plot(probabilities_while_learning(grad), color=colour, linewidth=2.2)
         axes.text(*at, name, color=colour)

@@ -100,8 +100,8 @@ class Number(Option):
         if value is None and self.optional:
             return None
         if np.shape(value) != () or value is None:
-            what = "None" if value is None else f"of shape {np.shape(value)}"
-            raise ValueError(f"{name} must be one number, but is {what}")
+            what = "is None" if value is None else f"has shape {np.shape(value)}"
+            raise ValueError(f"{name} must be one number, but {what}")
         number = concrete(value)
         if number is None:
             return value

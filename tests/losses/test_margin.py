@@ -28,7 +28,7 @@ every_margin = pytest.mark.parametrize("margin", [1, 2, 3, 4])
 
 
 def both(name):
-    return getattr(jaxce, name), getattr(jaxce, name + "_grad")
+    return getattr(jaxce, name), getattr(jaxce, name).grad
 
 
 def plain(name, c, y, margin=None, scale=64.0, m1=1.0, m2=0.5, m3=0.0):
@@ -178,18 +178,18 @@ def test_sphereface_falls_with_the_angle_from_1_to_1_minus_2m_without_a_kink(mar
     psi = jaxce.sphereface(c, y, margin=margin, scale=1.0)[:, 0]
     assert (jnp.diff(psi) <= 1e-6).all()
     assert_allclose(psi[jnp.array([0, -1])], [1, 1 - 2 * margin])
-    slopes = jaxce.sphereface_grad(c, y, margin=margin, scale=1.0)[:, 0]
+    slopes = jaxce.sphereface.grad(c, y, margin=margin, scale=1.0)[:, 0]
     assert (slopes >= -1e-5).all()
     knots = np.cos(np.pi * np.arange(1, margin) / margin).astype(np.float32)[:, None]
-    assert_allclose(jaxce.sphereface_grad(knots, y[: margin - 1], margin=margin, scale=1.0), 0, atol=1e-5)
+    assert_allclose(jaxce.sphereface.grad(knots, y[: margin - 1], margin=margin, scale=1.0), 0, atol=1e-5)
 
 
 def test_arcface_follows_its_formula_past_the_angle_at_which_it_rises():
     theta = np.float32(3.0)  # past π − ½
     c, y = jnp.cos(theta)[None], jnp.array(0)
     assert_allclose(jaxce.arcface(c, y), 64 * np.cos([theta + 0.5]), rtol=1e-6)
-    assert_allclose(jaxce.arcface_grad(c, y), [64 * np.sin(theta + 0.5) / np.sin(theta)], rtol=1e-5)
-    assert jaxce.arcface_grad(c, y)[0] < 0
+    assert_allclose(jaxce.arcface.grad(c, y), [64 * np.sin(theta + 0.5) / np.sin(theta)], rtol=1e-5)
+    assert jaxce.arcface.grad(c, y)[0] < 0
 
 
 # True and finite slopes.
@@ -199,7 +199,7 @@ def test_the_slope_of_arcface_is_not_straight_through():  # insightface gives 64
     c, y = jnp.array([0.3]), jnp.array(0)
     with mpmath.workdps(30):
         truth = float(mpmath.diff(lambda c: 64 * mpmath.cos(mpmath.acos(c) + 0.5), mpmath.mpf(float(c[0]))))
-    assert_allclose(jaxce.arcface_grad(c, y), [truth], rtol=1e-6)
+    assert_allclose(jaxce.arcface.grad(c, y), [truth], rtol=1e-6)
     assert_allclose(jax.grad(lambda c: jaxce.arcface(c, y)[0])(c), [truth], rtol=1e-6)
     assert_allclose(truth, 65.8, atol=0.05)
 
@@ -246,7 +246,7 @@ def test_cosines_that_rounding_carried_past_one_count_as_one(name, options, beyo
 @every_margin
 def test_sphereface_has_its_true_slope_at_cosine_one(margin):
     y = jnp.zeros(2, int)
-    assert_allclose(jaxce.sphereface_grad(jnp.array([[1.0], [-1.0]]), y, margin=margin, scale=1.0), margin**2)
+    assert_allclose(jaxce.sphereface.grad(jnp.array([[1.0], [-1.0]]), y, margin=margin, scale=1.0), margin**2)
     curvature = jax.hessian(lambda c: jaxce.sphereface(c, y[0], margin=margin, scale=1.0)[0])(jnp.ones(1))
     assert_allclose(curvature, [[margin**2 * (margin**2 - 1) / 3]])  # T″_m(1)
 
@@ -294,7 +294,7 @@ def test_cosines_are_products_of_unit_vectors(rng):
 def test_the_jacobian_of_cosines_is_its_closed_form_and_central_differences(rng):
     with jax.enable_x64(True):
         x, w = rng.normal(size=(3, 5)), rng.normal(size=(5, 4))
-        closed = jaxce.normalized_cosines_grad(x, w)
+        closed = jaxce.normalized_cosines.grad(x, w)
         assert_allclose(closed, jax.vmap(jax.jacobian(jaxce.normalized_cosines), (0, None))(x, w), rtol=1e-9)
         for i in range(5):
             step = 1e-6 * np.eye(5)[i][None]
@@ -302,17 +302,17 @@ def test_the_jacobian_of_cosines_is_its_closed_form_and_central_differences(rng)
             assert_allclose(closed[..., i], difference, rtol=1e-6, atol=1e-9)
         # with respect to the kernel: the two vectors exchanged
         of_kernel = jax.jacobian(jaxce.normalized_cosines, 1)(x[0], w)
-        exchanged = jaxce.normalized_cosines_grad(w.T, x[0][:, None])[:, 0]
+        exchanged = jaxce.normalized_cosines.grad(w.T, x[0][:, None])[:, 0]
         assert_allclose(of_kernel, np.einsum("jd,jk->jdk", exchanged, np.eye(4)), rtol=1e-9, atol=1e-12)
 
 
 def test_cosines_do_not_depend_on_lengths_be_they_tiny_or_huge(rng):
     x, w = rng.uniform(0.5, 1, (2, 5)).astype(np.float32), rng.normal(size=(5, 3)).astype(np.float32)
-    ours, slopes = jaxce.normalized_cosines(x, w), jaxce.normalized_cosines_grad(x, w)
+    ours, slopes = jaxce.normalized_cosines(x, w), jaxce.normalized_cosines.grad(x, w)
     for length in np.float32([1e-37, 1e-20, 1e20, 1e30]):
         assert_allclose(jaxce.normalized_cosines(length * x, w), ours, rtol=1e-5)
         assert_allclose(jaxce.normalized_cosines(x, length * w), ours, rtol=1e-5)
-        assert_allclose(jaxce.normalized_cosines_grad(x * length, w) * length, slopes, rtol=1e-4, atol=1e-6)
+        assert_allclose(jaxce.normalized_cosines.grad(x * length, w) * length, slopes, rtol=1e-4, atol=1e-6)
         by_autodiff = jax.vmap(jax.jacobian(jaxce.normalized_cosines), (0, None))(x * length, w)
         assert_allclose(by_autodiff * length, slopes, rtol=1e-4, atol=1e-6)
 
@@ -325,8 +325,8 @@ def test_zero_features_and_zero_columns_have_cosine_zero_and_zero_gradient(head,
     y = jnp.array([1, 1])
     assert_allclose(jaxce.normalized_cosines(x, w)[0], 0)
     assert_allclose(jaxce.normalized_cosines(x, w)[:, 1], 0)
-    assert not jaxce.normalized_cosines_grad(x, w)[0].any()
-    assert not jaxce.normalized_cosines_grad(x, w)[:, 1].any()
+    assert not jaxce.normalized_cosines.grad(x, w)[0].any()
+    assert not jaxce.normalized_cosines.grad(x, w)[:, 1].any()
 
     def loss(x, w):
         logits = head(jaxce.normalized_cosines(x, w), y)
@@ -368,7 +368,7 @@ def test_large_margin_softmax_is_its_formula_in_value_and_every_derivative(margi
         for which in (0, 1):
             of_formula = jax.jit(jax.jacobian(formula, which))(x, w)
             assert_allclose(jax.jit(jax.jacobian(ours, which))(x, w), of_formula, rtol=1e-8, atol=1e-9)
-        closed = jaxce.large_margin_softmax_grad(x, w, y, margin=margin)
+        closed = jaxce.large_margin_softmax.grad(x, w, y, margin=margin)
         assert_allclose(closed, jax.jit(jax.jacobian(formula))(x, w), rtol=1e-8, atol=1e-9)
         for i in range(5):
             step = 1e-6 * np.eye(5)[i]
@@ -396,10 +396,10 @@ def test_large_margin_softmax_grows_with_the_length_of_the_features_and_its_grad
     for length in (2.0**-10, 2.0**10):
         of_scaled = (
             jaxce.large_margin_softmax(length * x, w, y),
-            jaxce.large_margin_softmax_grad(length * x, w, y),
+            jaxce.large_margin_softmax.grad(length * x, w, y),
         )
         assert_allclose(of_scaled[0], length * jaxce.large_margin_softmax(x, w, y), rtol=1e-5)
-        assert_allclose(of_scaled[1], jaxce.large_margin_softmax_grad(x, w, y), rtol=1e-5)
+        assert_allclose(of_scaled[1], jaxce.large_margin_softmax.grad(x, w, y), rtol=1e-5)
 
 
 def test_a_batch_of_large_margins_is_its_examples(rng):
@@ -408,7 +408,7 @@ def test_a_batch_of_large_margins_is_its_examples(rng):
         rng.normal(size=(5, 4)).astype(np.float32),
         np.arange(6) % 4,
     )
-    for function in (jaxce.large_margin_softmax, jaxce.large_margin_softmax_grad):
+    for function in (jaxce.large_margin_softmax, jaxce.large_margin_softmax.grad):
         batch = function(x, w, y)
         assert_allclose(batch, [function(x[i], w, y[i]) for i in range(6)], rtol=1e-4, atol=1e-5)
         assert_allclose(batch, jax.vmap(function, (0, None, 0))(x, w, y), rtol=1e-4, atol=1e-5)
@@ -432,7 +432,7 @@ def test_large_margin_softmax_is_finite_at_zero_and_on_the_axis_of_its_class(mar
         (along, [2, 0]),
         (against, [2 * (2 * margin - 1), 0]),
     ):
-        closed = jaxce.large_margin_softmax_grad(x, w, y, margin=margin)
+        closed = jaxce.large_margin_softmax.grad(x, w, y, margin=margin)
         assert_allclose(closed, [target, [0, 1], [0, 0]], atol=1e-5)
         assert_allclose(jax.jacobian(ours)(x), closed, atol=1e-5)
     # a class whose column is zero has logit 0 and a finite gradient in the kernel
@@ -456,17 +456,18 @@ def test_half_precision_is_computed_in_float32(name, options, dtype, rng):
     assert (
         jaxce.normalized_cosines(x, w).dtype == jaxce.large_margin_softmax(x, w, y[:2] % 2).dtype == jnp.float32
     )
-    assert jaxce.normalized_cosines_grad(x, w).dtype == dtype
+    assert jaxce.normalized_cosines.grad(x, w).dtype == dtype
 
 
 @pytest.fixture(
-    params=[name + kind for name in (*dict(HEADS), "large_margin_softmax") for kind in ("", "_grad")]
+    params=[(name, kind) for name in (*dict(HEADS), "large_margin_softmax") for kind in ("value", "grad")]
 )
 def head(request):
     """A head, or its gradient, as a function of labels for three rows of two classes."""
     rows = jnp.array([[0.1, 0.2], [0.3, -0.4], [0.5, 0.6]])
-    kernel = (jnp.eye(2),) if request.param.startswith("large") else ()
-    return lambda labels: getattr(jaxce, request.param)(rows, *kernel, labels)
+    name, kind = request.param
+    kernel = (jnp.eye(2),) if name.startswith("large") else ()
+    return lambda labels: getattr(jaxce.LOSSES[name], kind)(rows, *kernel, labels)
 
 
 def test_a_label_that_names_no_class_is_an_error_or_nan(head):
@@ -538,7 +539,7 @@ def test_multiplicative_margins_are_integers(margin):
 
 
 def test_features_and_kernel_must_fit():
-    for function in (jaxce.normalized_cosines, jaxce.normalized_cosines_grad):
+    for function in (jaxce.normalized_cosines, jaxce.normalized_cosines.grad):
         with pytest.raises(
             ValueError, match=r"features has shape \(2, 3\) but kernel \(4, 3\): .* use kernel.T"
         ):

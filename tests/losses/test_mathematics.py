@@ -34,7 +34,7 @@ def test_minimising_cross_entropy_minimises_the_divergence(rng):  # M1
     q = rng.dirichlet(np.ones(5)).astype(np.float32)
     logits = jnp.zeros(5)
     for _ in range(300):
-        logits -= jaxce.softmax_cross_entropy_grad(logits, q)
+        logits -= jaxce.softmax_cross_entropy.grad(logits, q)
     p = jax.nn.softmax(logits)
     assert_allclose(p, q, atol=1e-4)
     assert_allclose((q * np.log(q / p)).sum(), 0, atol=1e-6)
@@ -49,7 +49,7 @@ def test_softmax_loss_is_minus_log_of_the_labels_probability(rng):  # M2
 
 
 def test_classes_compete_a_raised_logit_lowers_all_other_probabilities():  # M2
-    grad = jaxce.softmax_cross_entropy_with_integer_labels_grad(jnp.array([0.5, 1.0, -1.0]), jnp.array(1))
+    grad = jaxce.softmax_cross_entropy_with_integer_labels.grad(jnp.array([0.5, 1.0, -1.0]), jnp.array(1))
     assert grad[1] < 0 < min(grad[0], grad[2])
     assert_allclose(grad.sum(), 0, atol=1e-7)
 
@@ -71,8 +71,8 @@ def test_two_classes_equal_sigmoid(label, rng):  # M4
     target = jnp.full(20, label)  # class 0 of the pair is the positive one
     two = jaxce.softmax_cross_entropy_with_integer_labels(pair, 1 - target)
     assert_allclose(two, jaxce.sigmoid_binary_cross_entropy(s, target), rtol=1e-6)
-    two_grad = jaxce.softmax_cross_entropy_with_integer_labels_grad(pair, 1 - target)[:, 0]
-    assert_allclose(two_grad, jaxce.sigmoid_binary_cross_entropy_grad(s, target), rtol=1e-6)
+    two_grad = jaxce.softmax_cross_entropy_with_integer_labels.grad(pair, 1 - target)[:, 0]
+    assert_allclose(two_grad, jaxce.sigmoid_binary_cross_entropy.grad(s, target), rtol=1e-6)
 
 
 @pytest.mark.parametrize("y", [0.0, 1.0])
@@ -91,7 +91,7 @@ def test_each_factor_of_the_binary_chain_and_their_product(y, rng):  # M5
     assert_allclose(jax.grad(lambda w: w @ x)(w), x)
     product = dl_dp * dp_ds * x
     assert_allclose(product, (p - y) * x, rtol=1e-5)
-    assert_allclose(jaxce.sigmoid_binary_cross_entropy_grad(s, y) * x, product, rtol=1e-5)
+    assert_allclose(jaxce.sigmoid_binary_cross_entropy.grad(s, y) * x, product, rtol=1e-5)
     by_autodiff = jax.grad(lambda w: jaxce.sigmoid_binary_cross_entropy(w @ x, y))(w)
     assert_allclose(by_autodiff, product, rtol=1e-5)
 
@@ -103,7 +103,7 @@ def test_the_jacobian_of_softmax_turns_into_probabilities_minus_target(rng):  # 
     jacobian = jnp.diag(p) - jnp.outer(p, p)  # p_i (δ_ij − p_j)
     assert_allclose(jax.jacobian(jax.nn.softmax)(z), jacobian, rtol=1e-5, atol=1e-7)
     assert_allclose((-y / p) @ jacobian, p - y, rtol=1e-5, atol=1e-6)
-    assert_allclose(jaxce.softmax_cross_entropy_grad(z, y), p - y, rtol=1e-5)
+    assert_allclose(jaxce.softmax_cross_entropy.grad(z, y), p - y, rtol=1e-5)
     assert_allclose(jax.grad(jaxce.softmax_cross_entropy)(z, y), p - y, rtol=1e-5)
 
 
@@ -163,7 +163,7 @@ def test_the_error_rate_cannot_rank_the_two_models_and_cross_entropy_can():  # M
 def test_the_gradient_of_squared_error_vanishes_where_the_model_is_confidently_wrong():  # M9
     logits = jnp.array([-2.0, -5.0, -10.0, -20.0])
     squared = jax.vmap(jax.grad(lambda s: (jax.nn.sigmoid(s) - 1) ** 2))(logits)
-    cross_entropy = jaxce.sigmoid_binary_cross_entropy_grad(logits, jnp.ones(4))
+    cross_entropy = jaxce.sigmoid_binary_cross_entropy.grad(logits, jnp.ones(4))
     assert np.all(np.diff(np.abs(squared)) < 0)
     assert abs(squared[-1]) < 1e-8
     assert np.all(np.diff(np.abs(cross_entropy)) > 0)
@@ -177,7 +177,7 @@ def test_from_a_confidently_wrong_start_cross_entropy_learns_and_squared_error_d
             s -= learning_rate * grad(s)
         return jax.nn.sigmoid(s)
 
-    assert learn(lambda s: jaxce.sigmoid_binary_cross_entropy_grad(s, jnp.array(1.0))) > 0.95
+    assert learn(lambda s: jaxce.sigmoid_binary_cross_entropy.grad(s, jnp.array(1.0))) > 0.95
     assert learn(jax.jit(jax.grad(lambda s: (jax.nn.sigmoid(s) - 1) ** 2))) < 1e-3
 
 

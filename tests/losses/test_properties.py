@@ -100,7 +100,7 @@ def test_softmax_losses_are_their_definition(shape, axis, mask, dtype, options, 
     repeated = tuple(1 if a in batch else n for a, n in enumerate(shape))
     mask_shape = {None: (), "examples": of_batch, "classes": shape, "repeated": repeated}[mask]
     name = "softmax_cross_entropy" + "_with_integer_labels" * (labels == "integer")
-    value, grad = getattr(jaxce, name), getattr(jaxce, name + "_grad")
+    value, grad = getattr(jaxce, name), getattr(jaxce, name).grad
 
     @HYPOTHESIS
     @given(
@@ -157,7 +157,7 @@ def test_binary_losses_are_their_definition(shape, dtype):
                 truths = [np.array(x, float) for x in zip(*(binary_truth(*at) for at in points), strict=True)]
                 truth, slopes, parts, focal = truths
                 found = jaxce.sigmoid_binary_cross_entropy(z, y)
-                closed = jaxce.sigmoid_binary_cross_entropy_grad(z, y)
+                closed = jaxce.sigmoid_binary_cross_entropy.grad(z, y)
                 assert (found.shape, closed.shape, closed.dtype) == (shape, shape, z.dtype)
                 check(found.ravel(), truth, 0, found.dtype)
                 check(closed.astype(wide.dtype).ravel(), slopes, parts, dtype)
@@ -195,6 +195,6 @@ def test_focal_and_poly_losses_are_their_definition(dtype, num_classes):
                 ("poly_loss_cross_entropy", hot, poly, poly_slopes),
             ):
                 check(getattr(jaxce, name)(z, labels), np.array(truth, float), 0, dtype)
-                check(getattr(jaxce, name + "_grad")(z, labels), np.array(slopes, float), 0, dtype)
+                check(getattr(jaxce, name).grad(z, labels), np.array(slopes, float), 0, dtype)
 
     is_its_definition()

@@ -31,7 +31,7 @@ def test_squared_error_is_that_of_optax(rng):
 def test_the_gradient_of_squared_error_is_twice_the_error(rng):
     with jax.enable_x64(True):
         x, y = rng.normal(size=(2, 5))
-        grad = jaxce.squared_error_grad(x, y)
+        grad = jaxce.squared_error.grad(x, y)
         assert_allclose(grad, 2 * (x - y))
         assert_allclose(grad, jax.grad(lambda x: jaxce.squared_error(x, y).sum())(x))
         assert_allclose(-grad, jax.grad(lambda y: jaxce.squared_error(x, y).sum())(y))
@@ -94,7 +94,7 @@ def test_squared_error_of_half_precision_is_computed_in_float32():
     x = jnp.array([256.0, 0.1], jnp.bfloat16)
     y = jnp.array([1.0, 0.0])
     assert_array_equal(jaxce.squared_error(x, y), (x.astype(jnp.float32) - y) ** 2)
-    assert jaxce.squared_error_grad(x, y).dtype == jnp.bfloat16
+    assert jaxce.squared_error.grad(x, y).dtype == jnp.bfloat16
 
 
 def test_squared_error_never_broadcasts():
@@ -141,14 +141,14 @@ def test_brier_score_and_gradient_are_exact_in_float32(z, y):
     value, grad = high_precision_brier(z, y)
     assert_allclose(jaxce.brier_score(z, np.array(y)), value, rtol=1e-5)
     # to 1e-5 of each entry, the label's too; 1e-37 is where float32 ends
-    assert_allclose(jaxce.brier_score_grad(z, np.array(y)), grad, rtol=1e-5, atol=1e-37)
-    assert_array_equal(jax.grad(jaxce.brier_score)(z, np.array(y)), jaxce.brier_score_grad(z, np.array(y)))
+    assert_allclose(jaxce.brier_score.grad(z, np.array(y)), grad, rtol=1e-5, atol=1e-37)
+    assert_array_equal(jax.grad(jaxce.brier_score)(z, np.array(y)), jaxce.brier_score.grad(z, np.array(y)))
 
 
 def test_brier_gradient_is_that_of_the_plain_formula_and_of_central_differences(rng):
     with jax.enable_x64(True):
         z, y = rng.normal(scale=2, size=(6, 4)), rng.integers(0, 4, 6)
-        grad = jaxce.brier_score_grad(z, y)
+        grad = jaxce.brier_score.grad(z, y)
         assert_allclose(jaxce.brier_score(z, y), plain_brier(z, y))
         assert_allclose(grad, jax.grad(lambda z: plain_brier(z, y).sum())(z), rtol=1e-9)
         for i in range(4):
@@ -160,7 +160,7 @@ def test_brier_gradient_is_that_of_the_plain_formula_and_of_central_differences(
         assert_allclose(grad.sum(-1), 0, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", ["brier_score", "brier_score_grad", "classification_error"])
+@pytest.mark.parametrize("name", ["brier_score", "brier_score.grad", "classification_error"])
 def test_a_batch_is_its_examples(name, rng):
     function = getattr(jaxce, name)
     z, y = rng.normal(size=(2, 3, 4)).astype(np.float32), rng.integers(0, 4, (2, 3))
@@ -174,14 +174,14 @@ def test_masked_classes_and_rows_without_a_class_cost_nothing():
     y = jnp.array([0, 2, 1])
     two = jaxce.brier_score(jnp.array([1.0, 0.0]), jnp.array(0))
     assert_allclose(jaxce.brier_score(z, y), [two, 0, 0])
-    for grad in (jaxce.brier_score_grad(z, y), jax.grad(lambda z: jaxce.brier_score(z, y).sum())(z)):
+    for grad in (jaxce.brier_score.grad(z, y), jax.grad(lambda z: jaxce.brier_score(z, y).sum())(z)):
         assert_allclose(grad[0, 1], 0)
         assert_allclose(grad[1:], 0)
 
 
 def test_brier_gradient_vanishes_where_the_model_is_confidently_wrong():  # M9
     z = jnp.array([[-2.0, 0.0], [-5.0, 0.0], [-10.0, 0.0], [-20.0, 0.0]])
-    grad = jaxce.brier_score_grad(z, jnp.zeros(4, int))[:, 0]
+    grad = jaxce.brier_score.grad(z, jnp.zeros(4, int))[:, 0]
     assert (jnp.diff(jnp.abs(grad)) < 0).all()
     assert abs(grad[-1]) < 1e-7
 
@@ -192,7 +192,7 @@ def test_brier_gradient_vanishes_where_the_model_is_confidently_wrong():  # M9
 def test_the_error_rate_cannot_rank_the_two_models():  # M8
     for model in (MODEL_1, MODEL_2):
         assert_allclose(jaxce.classification_error(jnp.log(model), ANIMALS), [0, 0, 1])
-        assert_array_equal(jaxce.classification_error_grad(jnp.log(model), ANIMALS), jnp.zeros((3, 3)))
+        assert_array_equal(jaxce.classification_error.grad(jnp.log(model), ANIMALS), jnp.zeros((3, 3)))
         by_autodiff = jax.grad(lambda z: jaxce.classification_error(z, ANIMALS).sum())(jnp.log(model))
         assert_array_equal(by_autodiff, jnp.zeros((3, 3)))
 
@@ -204,7 +204,7 @@ def test_prediction_is_argmax_of_classes_and_threshold_of_components():  # M13
     wrong = jnp.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])  # σ(0) = ½ is not above ½
     for dtype in (int, float, bool):
         assert_array_equal(jaxce.classification_error(z, labels.astype(dtype)), wrong)
-    assert_array_equal(jaxce.classification_error_grad(z, labels), jnp.zeros((2, 3)))
+    assert_array_equal(jaxce.classification_error.grad(z, labels), jnp.zeros((2, 3)))
     assert_array_equal(jax.grad(lambda z: jaxce.classification_error(z, labels).sum())(z), jnp.zeros((2, 3)))
 
 
@@ -213,15 +213,15 @@ def test_the_error_of_nan_logits_is_nan():
     assert_array_equal(
         jaxce.classification_error(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
     )
-    assert_array_equal(jaxce.classification_error_grad(jnp.array([jnp.nan, 1.0]), jnp.array(1)), [jnp.nan] * 2)
+    assert_array_equal(jaxce.classification_error.grad(jnp.array([jnp.nan, 1.0]), jnp.array(1)), [jnp.nan] * 2)
     assert_array_equal(
-        jaxce.classification_error_grad(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
+        jaxce.classification_error.grad(jnp.array([jnp.nan, 1.0]), jnp.array([1, 1])), jnp.array([jnp.nan, 0.0])
     )
 
 
 @pytest.mark.parametrize("name", ["brier_score", "classification_error"])
 def test_a_label_that_names_no_class_is_an_error_or_nan(name):
-    function, grad = getattr(jaxce, name), getattr(jaxce, name + "_grad")
+    function, grad = getattr(jaxce, name), getattr(jaxce, name).grad
     z = jnp.array([[0.0, 1.0], [1.0, 0.0]])
     for wrong in (-1, 2):
         labels = jnp.array([0, wrong])
@@ -254,12 +254,12 @@ def test_labels_of_components_are_zeros_and_ones():
 def test_half_precision_is_computed_in_float32(name):
     z, y = jnp.array([[0.5, 1.25]], jnp.bfloat16), jnp.array([0])
     assert getattr(jaxce, name)(z, y).dtype == jnp.float32
-    assert getattr(jaxce, name + "_grad")(z, y).dtype == jnp.bfloat16
+    assert getattr(jaxce, name).grad(z, y).dtype == jnp.bfloat16
     assert_array_equal(getattr(jaxce, name)(z, y), getattr(jaxce, name)(z.astype(jnp.float32), y))
 
 
 def test_components_are_floating_point_and_may_be_lists():
-    for function in (jaxce.classification_error, jaxce.classification_error_grad):
+    for function in (jaxce.classification_error, jaxce.classification_error.grad):
         with pytest.raises(TypeError, match="logits must be floating-point"):
             function(np.ones((2, 3), int), np.ones((2, 3), int))
         with pytest.raises(ValueError, match="must be 0 or 1"):

@@ -13,9 +13,7 @@ import jaxce
 from jaxce import (
     poly_loss_cross_entropy,
     softmax_cross_entropy,
-    softmax_cross_entropy_grad,
     softmax_cross_entropy_with_integer_labels,
-    softmax_cross_entropy_with_integer_labels_grad,
     softmax_focal_loss,
 )
 
@@ -110,7 +108,7 @@ def test_float64_stays_float64(rng):
         logits = jnp.asarray(rng.normal(size=(2, 3)))
         labels = jnp.array([0, 2])
         assert softmax_cross_entropy_with_integer_labels(logits, labels).dtype == jnp.float64
-        assert softmax_cross_entropy_with_integer_labels_grad(logits, labels).dtype == jnp.float64
+        assert softmax_cross_entropy_with_integer_labels.grad(logits, labels).dtype == jnp.float64
 
 
 # Exactness: tiny losses, and large logits.
@@ -129,14 +127,14 @@ def test_a_tiny_loss_keeps_its_digits_and_so_does_its_gradient(logits, value, sl
     if form == "integer":
         loss, closed, labels = (*INTEGER_PAIR, jnp.array(0))
     else:
-        loss, closed, labels = softmax_cross_entropy, softmax_cross_entropy_grad, jnp.array([1.0, 0.0])
+        loss, closed, labels = softmax_cross_entropy, softmax_cross_entropy.grad, jnp.array([1.0, 0.0])
     assert_allclose(loss(logits, labels), value, rtol=2e-7)
     assert_allclose(closed(logits, labels), [-slope, slope], rtol=1e-6)
     assert_allclose(jax.grad(loss)(logits, labels), [-slope, slope], rtol=1e-6)
     assert_allclose(jax.jacfwd(loss)(logits, labels), [-slope, slope], rtol=1e-6)
 
 
-INTEGER_PAIR = (softmax_cross_entropy_with_integer_labels, softmax_cross_entropy_with_integer_labels_grad)
+INTEGER_PAIR = (softmax_cross_entropy_with_integer_labels, softmax_cross_entropy_with_integer_labels.grad)
 
 
 def test_large_logits_neither_overflow_nor_cancel(rng):
@@ -153,7 +151,7 @@ def test_large_logits_neither_overflow_nor_cancel(rng):
 
 
 def test_tied_largest_logits_share_the_probability_exactly():
-    grad = softmax_cross_entropy_grad(jnp.array([5.0, 5.0, -90.0]), jnp.array([1.0, 0.0, 0.0]))
+    grad = softmax_cross_entropy.grad(jnp.array([5.0, 5.0, -90.0]), jnp.array([1.0, 0.0, 0.0]))
     assert_allclose(grad[:2], [-0.5, 0.5])
     assert_allclose(softmax_cross_entropy(jnp.full(4, 1e4), jnp.eye(4)[1]), np.log(4), rtol=1e-6)
 
@@ -168,7 +166,7 @@ def test_any_row_has_a_nonnegative_loss_a_gradient_of_sum_zero_and_does_not_feel
     z = np.pad(np.array(logits, np.float32), (0, 6 - len(logits)), constant_values=-np.inf)
     label = label % len(logits)
     value = softmax_cross_entropy_with_integer_labels(z, label)
-    grad = softmax_cross_entropy_with_integer_labels_grad(z, label)
+    grad = softmax_cross_entropy_with_integer_labels.grad(z, label)
     assert value >= 0
     assert np.isfinite(grad).all()
     assert abs(grad.sum()) < 1e-6
@@ -197,8 +195,8 @@ def test_integer_labels_equal_their_one_hot_targets(options, weighted, rng):
         rtol=1e-6,
     )
     assert_allclose(
-        softmax_cross_entropy_with_integer_labels_grad(logits, labels, **options),
-        softmax_cross_entropy_grad(logits, one_hot, **options),
+        softmax_cross_entropy_with_integer_labels.grad(logits, labels, **options),
+        softmax_cross_entropy.grad(logits, one_hot, **options),
         rtol=1e-5,
         atol=1e-7,
     )
@@ -239,7 +237,7 @@ def test_axis_moves_the_classes(axis, rng):
     def total(z):
         return softmax_cross_entropy_with_integer_labels(z, labels, axis).sum()
 
-    closed = softmax_cross_entropy_with_integer_labels_grad(logits, labels, axis)
+    closed = softmax_cross_entropy_with_integer_labels.grad(logits, labels, axis)
     assert closed.shape == logits.shape
     assert_allclose(jax.grad(total)(logits), closed, rtol=1e-6)
     targets = rng.dirichlet(np.ones(24), ()).reshape(2, 3, 4).astype(np.float32)
@@ -255,7 +253,7 @@ def test_targets_that_do_not_sum_to_one_are_used_as_they_stand(rng):
     lse = np.log(np.exp(logits).sum())
     assert_allclose(softmax_cross_entropy(logits, targets), targets.sum() * lse - targets @ logits, rtol=1e-5)
     grad = targets.sum() * jax.nn.softmax(logits) - targets
-    assert_allclose(softmax_cross_entropy_grad(logits, targets), grad, rtol=1e-5)
+    assert_allclose(softmax_cross_entropy.grad(logits, targets), grad, rtol=1e-5)
 
 
 # Masks.
@@ -269,8 +267,8 @@ def test_a_masked_class_leaves_the_denominator(rng):
         assert_allclose(
             masked, softmax_cross_entropy_with_integer_labels(logits[:, :3], labels, **options), rtol=1e-6
         )
-        grad = softmax_cross_entropy_with_integer_labels_grad(logits, labels, where=classes, **options)
-        short = softmax_cross_entropy_with_integer_labels_grad(logits[:, :3], labels, **options)
+        grad = softmax_cross_entropy_with_integer_labels.grad(logits, labels, where=classes, **options)
+        short = softmax_cross_entropy_with_integer_labels.grad(logits[:, :3], labels, **options)
         assert_allclose(grad[:, :3], short, rtol=1e-5, atol=1e-7)
         assert_array_equal(grad[:, 3:], 0)
 
@@ -299,7 +297,7 @@ def test_an_ignored_label_costs_nothing_and_gets_no_gradient(rng):
     for run in (lambda f: f, jax.jit):
         value = run(lambda z, y: softmax_cross_entropy_with_integer_labels(z, y, ignore_index=-100, **options))
         grad = run(
-            lambda z, y: softmax_cross_entropy_with_integer_labels_grad(z, y, ignore_index=-100, **options)
+            lambda z, y: softmax_cross_entropy_with_integer_labels.grad(z, y, ignore_index=-100, **options)
         )
         assert_array_equal(value(logits, labels)[1::2], 0)
         assert_array_equal(grad(logits, labels)[1::2], 0)
@@ -346,7 +344,7 @@ def test_a_label_whose_class_is_masked_costs_infinity_and_never_less():
     assert softmax_cross_entropy(z, jnp.array([[0.0, 1.0, 0.0]])) == jnp.inf
     mask = jnp.array([[True, False, True]])
     assert softmax_cross_entropy_with_integer_labels(jnp.zeros((1, 3)), jnp.array([1]), where=mask) == jnp.inf
-    grad = softmax_cross_entropy_with_integer_labels_grad(jnp.zeros((1, 3)), jnp.array([1]), where=mask)
+    grad = softmax_cross_entropy_with_integer_labels.grad(jnp.zeros((1, 3)), jnp.array([1]), where=mask)
     assert_allclose(grad, [[0.5, 0, 0.5]])
 
 

@@ -78,7 +78,7 @@ def test_a_step_follows_the_closed_form_gradient_of_the_loss():
         f(logits, LABELS, label_smoothing=0.1)
         for f in (
             jaxce.softmax_cross_entropy_with_integer_labels,
-            jaxce.softmax_cross_entropy_with_integer_labels_grad,
+            jaxce.softmax_cross_entropy_with_integer_labels.grad,
         )
     )
     np.testing.assert_allclose(after.params[name]["kernel"], -0.1 * INPUTS.T @ grad / 40, atol=1e-6)
