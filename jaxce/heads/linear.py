@@ -66,7 +66,7 @@ def linear_softmax_cross_entropy(
         TypeError: Features, kernel or bias that are not floating-point, or a mask that is not boolean.
 
     Source:
-        Gradients in the forward pass: Hsu et al. 2024, Liger Kernel, arXiv:2410.10989, section 3.2 (not read).
+        Gradients in the forward pass: Hsu et al. 2024, Liger Kernel, arXiv:2410.10989, section 3.2.
 
     >>> features, kernel = jnp.array([[0.0, 1.0]]), jnp.array([[3.0, 1.0], [0.0, -20.0]])
     >>> print(linear_softmax_cross_entropy(features, kernel, jnp.array([0])))
@@ -115,8 +115,9 @@ def linear_loss(
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example, times its weight.
-        chunk_size: As in linear_softmax_cross_entropy.
-        parallel: As in linear_softmax_cross_entropy.
+        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, but no fewer
+            than 256 and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        parallel: The axes of a mesh over which classes and examples are spread; None: no mesh.
 
     Returns:
         The mean, the sum, or the losses [*batch]. A mean over nothing is 0.
@@ -127,7 +128,7 @@ def linear_loss(
         TypeError: Features, kernel or bias that are not floating-point.
 
     Source:
-        As linear_softmax_cross_entropy.
+        Gradients in the forward pass: Hsu et al. 2024, Liger Kernel, arXiv:2410.10989, section 3.2.
 
     >>> from jaxce import arcface, softmax_cross_entropy_with_integer_labels, unit_vectors
     >>> def loss(cosines, labels):
@@ -193,14 +194,15 @@ def linear_token_statistics(
         features: One vector per example.
         kernel: One column per class.
         labels: The true class of each example.
-        bias: As in linear_softmax_cross_entropy, here as below.
+        bias: One number per class.
         where: An example masked out has loss and label_log_prob 0; a class masked out has probability 0.
-        class_weights: Of the loss alone, here as below.
-        label_smoothing: See there.
-        z_loss: See there.
-        soft_cap: See there; it is part of the logits, and so in all the results.
-        chunk_size: See there.
-        parallel: See there.
+        class_weights: A factor for each class's share of the loss; it is in `loss` alone, as are the next two.
+        label_smoothing: ε in [0, 1]: the targets become (1 − ε)·q + ε/C, over the C classes not masked.
+        z_loss: Coefficient of lse(z)².
+        soft_cap: Bound c of the logits, c·tanh(z / c); it is part of the logits, and so in all the results.
+        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, but no fewer
+            than 256 and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        parallel: The axes of a mesh over which classes and examples are spread; None: no mesh.
 
     Returns:
         A TokenStatistics of arrays [*batch].

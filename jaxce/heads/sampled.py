@@ -57,7 +57,7 @@ def sample_classes(
         TypeError: Labels that are not integers.
 
     Source:
-        An et al. 2022, Partial FC, arXiv:2203.15565, section 3 (not read).
+        An et al. 2022, Partial FC, arXiv:2203.15565.
 
     >>> found = sample_classes(jax.random.key(0), jnp.array([70, 3]), 100, 5)
     >>> print(len(found.classes), found.classes[found.labels])
@@ -87,7 +87,7 @@ def partial_fc(
     """A loss of the logits of the batch's classes and a random sample of the others, and of no others.
 
     With `num_sampled` = C it is linear_loss. With fewer it is less by about log of the share taken, as the
-    denominator lacks the rest; its gradient leads to as good features, says the paper, at a share of 0.1.
+    denominator lacks the rest; the authors find features as good with a share of 0.1 on a large data set.
 
     Args:
         features: One vector per example.
@@ -96,13 +96,17 @@ def partial_fc(
         key: A random key, a new one each step.
         num_sampled: How many classes, the batch's own included: no fewer than there may be different labels;
             with `parallel`, of a batch that falls to one device.
-        loss: As in linear_loss, of integer labels: those are places among the sampled classes.
+        loss: (logits [n, sampled], labels [n]) -> losses [n], each of its own row alone; the labels are positions
+            among the sampled classes.
         cosines: Whether features and sampled columns are made unit vectors first, as margins want it.
-        bias: As in linear_loss, here as below.
-        weights: See there.
-        reduction: See there.
-        chunk_size: See there.
-        parallel: See there. Each device samples of its own classes.
+        bias: One number per class.
+        weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
+            0 contributes nothing, even if it is not finite.
+        reduction: "mean", "sum", or "none" for one loss per example.
+        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, but no fewer
+            than 256 and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        parallel: The axes of a mesh over which classes and examples are spread; each device samples of its own
+            classes. None: no mesh.
 
     Returns:
         The mean, the sum, or the losses [*batch].
@@ -112,7 +116,7 @@ def partial_fc(
         TypeError: What is not floating-point or integers where it must be.
 
     Source:
-        An et al. 2022, Partial FC, arXiv:2203.15565, section 3 (not read).
+        An et al. 2022, Partial FC, arXiv:2203.15565.
 
     >>> features, kernel, labels = jnp.ones((2, 1)), jnp.zeros((1, 100)), jnp.array([70, 3])
     >>> print(partial_fc(features, kernel, labels, jax.random.key(0), num_sampled=10))  # log 10
@@ -166,11 +170,14 @@ def sampled_softmax(
         labels: The true class of each example.
         key: A random key, a new one each step.
         num_sampled: Samples S, shared by all examples.
-        bias: As in linear_loss, here as below.
-        weights: See there.
-        reduction: See there.
-        chunk_size: See there.
-        parallel: See there. Each device draws as many as the others, among its own classes.
+        bias: One number per class.
+        weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
+            0 contributes nothing, even if it is not finite.
+        reduction: "mean", "sum", or "none" for one loss per example.
+        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, but no fewer
+            than 256 and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        parallel: The axes of a mesh over which classes and examples are spread; each device draws as many as
+            the others, among its own classes. None: no mesh.
 
     Returns:
         The mean, the sum, or the losses [*batch].
@@ -181,7 +188,7 @@ def sampled_softmax(
 
     Source:
         Bengio and Senécal 2008, Adaptive Importance Sampling, doi:10.1109/TNN.2007.912312; Jean et al. 2015,
-        arXiv:1412.2007, section 3 (neither read).
+        arXiv:1412.2007, section 3.
 
     >>> features, kernel, labels = jnp.ones((1, 1)), jnp.zeros((1, 100)), jnp.array([70])
     >>> mean = sampled_softmax(features, kernel, labels, jax.random.key(0), num_sampled=100_000)
@@ -308,7 +315,7 @@ def columns(
     """kernel[:, classes], NaN where it names no class.
 
     With `parallel` each device has an equal share of `classes`, all its own; or, `of_everybody`, each device
-    asks for the same classes, whoever has them.
+    asks for the same classes, on whichever device they lie.
     """
 
     def of_device(kernel: Array, classes: Array) -> Array:
