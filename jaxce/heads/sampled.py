@@ -96,15 +96,15 @@ def partial_fc(
         key: A random key, a new one each step.
         num_sampled: How many classes, the batch's own included: no fewer than there may be different labels;
             with `parallel`, of a batch that falls to one device.
-        loss: (logits [n, sampled], labels [n]) -> losses [n], each of its own row alone; the labels are positions
+        loss: (logits [n, sampled], labels [n]) -> losses [n], each of its own row alone; labels are positions
             among the sampled classes.
         cosines: Whether features and sampled columns are made unit vectors first, as margins want it.
         bias: One number per class.
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example.
-        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, but no fewer
-            than 256 and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, no fewer
+            than 256, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
         parallel: The axes of a mesh over which classes and examples are spread; each device samples of its own
             classes. None: no mesh.
 
@@ -174,8 +174,8 @@ def sampled_softmax(
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example.
-        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, but no fewer
-            than 256 and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, no fewer
+            than 256, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
         parallel: The axes of a mesh over which classes and examples are spread; each device draws as many as
             the others, among its own classes. None: no mesh.
 
