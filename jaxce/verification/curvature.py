@@ -11,10 +11,9 @@ from jaxtyping import Array
 
 from jaxce.losses import Loss
 from jaxce.verification import samples
-from jaxce.verification.differences import central
 from jaxce.verification.exact import Example
 from jaxce.verification.findings import Tally
-from jaxce.verification.measured import BatchLoss, hessians
+from jaxce.verification.measured import BatchLoss, central, hessians
 
 LIMIT = 1e-8  # of differences, relative to the largest entry of an example
 CONVEX = 1e-12  # how negative rounding may make an eigenvalue, relative to the largest entry of all Hessians

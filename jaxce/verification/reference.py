@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxce.verification.differences import central
 from jaxce.verification.exact import Example, error, truth
 from jaxce.verification.findings import gradient_limit, smallest_entry, smallest_value, value_limit
+from jaxce.verification.measured import central
 
 UserLoss = Callable[[Any, Any], Array]
 
