@@ -30,9 +30,7 @@ def catalogue() -> str:
     entries = "\n".join(map(entry, jaxce.LOSSES.values()))
     return f"""# The losses
 
-One entry each, written from `jaxce.LOSSES` by `python docs/catalogue.py`; a test keeps the page true. Values
-are in nats where logarithms occur, one per example. Every `loss` has its closed-form gradient `loss_grad`,
-with the same arguments. Convex means: in the inputs, with the default options.
+One entry each, written from `jaxce.LOSSES` by `python docs/catalogue.py`; a test keeps the page true. Values are in nats where logarithms occur, one per example. The code is the definition of one example in `jaxce/losses/definitions.py`; the function of the same name is an exact form of it. Every `loss` has its closed-form gradient, `loss.grad`, with the same arguments. Convex means: in the inputs, with the default options.
 
 {entries}"""
 
@@ -46,10 +44,12 @@ def entry(loss: jaxce.Loss) -> str:
         "labels": LABELS[loss.labels],
         "options": f"`{options}`" if options else "none",
         "convex": {True: "yes", False: "no", None: "not a loss but logits for one"}[loss.convex],
+        "gradient": loss.gradient.removesuffix("."),
         "source": loss.source,
     }
     lines = "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
-    return f"## `{loss.name}`\n\n{doc}\n\n> {loss.formula}\n\n{lines}\n"
+    code = inspect.getsource(loss.definition).rstrip()
+    return f"## `{loss.name}`\n\n{doc}\n\n> {loss.formula}\n\n```python\n{code}\n```\n\n{lines}\n"
 
 
 if __name__ == "__main__":

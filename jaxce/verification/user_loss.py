@@ -82,7 +82,7 @@ def verify(
         labels: What the loss takes second: an array, or a tree of them.
         grad: A closed form to check, with the same arguments: d loss / d inputs.
         definition: The formula for one row, or one component, in the functions of mpmath:
-            `definition(mpmath, row, label)`, as those of `jaxce.LOSSES`.
+            `definition(mpmath, row, label)`.
         modes: The modes of automatic differentiation that have to work; without "forward" a custom_vjp passes.
         independent: Whether each example has its own loss. False for a loss that compares examples.
 
