@@ -26,8 +26,8 @@ LABELS = {
 
 
 INTRODUCTION = (
-    "One entry each, written from `jaxce.LOSSES` by `python docs/catalogue.py`; a test keeps the page true. Values "
-    "are in nats where logarithms occur, one per example. The code is the definition of one example in "
+    "One entry each, written from `jaxce.LOSSES` by `python docs/catalogue.py`; a test keeps the page true. "
+    "Values are in nats where logarithms occur, one per example. The code is the definition of one example in "
     "`jaxce/losses/definitions.py`; the function of the same name is an exact form of it. Every `loss` has its "
     "closed-form gradient, `loss.grad`, with the same arguments. Convex means: in the inputs, with the default "
     "options."
