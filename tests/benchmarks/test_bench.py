@@ -51,7 +51,7 @@ def test_json_has_seconds_by_work_and_contender(monkeypatch, capsys):
 
 def test_an_unknown_work_is_a_mistake(capsys):
     assert command.main(["los-wide"]) == 2
-    assert "no work is called los-wide" in capsys.readouterr().err
+    assert "error: unknown work 'los-wide', did you mean loss-wide?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("contenders", [losses.value_contenders, losses.grad_contenders])

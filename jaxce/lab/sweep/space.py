@@ -15,11 +15,9 @@ from jaxce.lab.config import (
     LOSS_OPTIONS,
     TRAINABLE_LOSSES,
     Config,
-    choose,
-    did_you_mean,
     in_words,
 )
-from jaxce.lab.errors import ConfigError
+from jaxce.lab.errors import ConfigError, choose, did_you_mean
 from jaxce.losses import LOSSES
 
 GRAMMAR = """\
