@@ -35,8 +35,8 @@ class BenchmarkFlags:
 def main(args: Sequence[str]) -> int:
     """Measure, print, and return 0, also where a goal is missed; 2 for a mistake in usage."""
     try:
-        flags = read_flags(
-            BenchmarkFlags(),
+        (flags,) = read_flags(
+            (BenchmarkFlags(),),
             args,
             "python -m benchmarks",
             "Time jaxce beside the peers that are installed, in turns, and compare with the goals.",

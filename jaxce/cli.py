@@ -1,4 +1,4 @@
-"""The command line, `jaxce` or `python -m jaxce`: its commands, and what goes wrong in one line."""
+"""The command line, `jaxce` or `python -m jaxce`: train, sweep, verify and report."""
 
 import contextlib
 import json
@@ -90,16 +90,17 @@ def train(args: list[str], prog: str) -> int:
     configs = "\n".join(f"- {name}: {line}" for name, line in describe_configs().items())
     about = f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
     name = config_name(args, prog)
-    config = load_config(name or "digits")
-    flags = read_flags(TrainFlags(config), args, f"{prog} [CONFIG]", about)
+    default = load_config(name or "digits")
+    flags, config = read_flags((TrainFlags(), default), args, f"{prog} [CONFIG]", about)
     if flags.resume and flags.workdir is None:
         raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
-    make_cpu_devices(flags.config.class_devices)
+    make_cpu_devices(config.class_devices)
     join(flags.coordinator, flags.num_processes, flags.process_id)
     with together():
         if flags.resume and flags.workdir and name is None:
-            flags = read_flags(TrainFlags(stored_config(flags.workdir)), args, f"{prog} [CONFIG]", about)
-            make_cpu_devices(flags.config.class_devices)
+            default = stored_config(flags.workdir)
+            flags, config = read_flags((TrainFlags(), default), args, f"{prog} [CONFIG]", about)
+            make_cpu_devices(config.class_devices)
         workdir = flags.workdir or (new_workdir(Path(name or "digits").stem) if is_first() else Path("runs"))
     from rich.filesize import decimal
 
@@ -108,7 +109,7 @@ def train(args: list[str], prog: str) -> int:
     cache_compilations()
     try:
         summary = run(
-            flags.config,
+            config,
             workdir,
             resume=flags.resume,
             started=started,
@@ -143,7 +144,7 @@ out, is a name or the path of a .py file; the flags of `jaxce train`, as --epoch
 processes, on several machines too, share a sweep that is started with the same words and the same --storage."""
     name = config_name(args, prog) or "digits"
     base = load_config(name)
-    flags = read_flags(SweepFlags(base), args, f"{prog} [CONFIG]", about)
+    flags, config = read_flags((SweepFlags(), base), args, f"{prog} [CONFIG]", about)
     over = tuple(item for items in flags.over for item in items)
     if flags.resume and flags.workdir is None:
         raise ConfigError("--resume needs --workdir, the folder of the sweep to go on with")
@@ -154,11 +155,11 @@ processes, on several machines too, share a sweep that is started with the same 
         raise ConfigError("--trials is for the samplers random and tpe: a grid has as many settings as it has")
     if sampler != "grid" and flags.trials is None:
         raise ConfigError(f"--sampler {sampler} needs --trials N: how many settings to propose")
-    if not over and (flags.config != base or flags.sampler or flags.trials or flags.prune):
+    if not over and (config != base or flags.sampler or flags.trials or flags.prune):
         raise ConfigError("--resume without --over goes on as it was begun: leave the other flags out")
     from jaxce.lab.sweep import run
 
-    plan = run.make_plan(name, flags.config, over, sampler, flags.trials, flags.prune) if over else None
+    plan = run.make_plan(name, config, over, sampler, flags.trials, flags.prune) if over else None
     run.sweep(plan, flags.workdir, flags.storage, resume=flags.resume, parallel=flags.parallel)
     return DONE
 
@@ -178,7 +179,7 @@ def verify(args: list[str], prog: str) -> int:
         "differences. Exits with 1 when an error exceeds its limit.\n\n"
         f"Limits of relative errors, of values and of gradients: {limits}."
     )
-    flags = read_flags(VerifyFlags(), args, prog, about)
+    (flags,) = read_flags((VerifyFlags(),), args, prog, about)
     for name in flags.losses:
         choose("loss", name, jaxce.LOSSES)
     found = verify_losses(flags.losses or tuple(jaxce.LOSSES), flags.dtype, flags.processes)
@@ -198,7 +199,7 @@ def report(args: list[str], prog: str) -> int:
         "Of one folder, write its report.html again, also where the run is unfinished. Of several, write one "
         "page that compares them: settings that differ, results, curves."
     )
-    flags = read_flags(ReportFlags(), args, prog, about)
+    (flags,) = read_flags((ReportFlags(),), args, prog, about)
     workdirs = list(dict.fromkeys(flags.workdirs))
     if not workdirs:
         raise ConfigError("which runs? give the folders that jaxce train wrote")

@@ -16,7 +16,7 @@ import tyro
 
 import jaxce
 from jaxce.lab.data import NAMES, is_data
-from jaxce.lab.errors import ConfigError, choose, did_you_mean
+from jaxce.lab.errors import ConfigError, check, choose, did_you_mean, in_words
 
 # Options of the losses in `jaxce.LOSSES` that a config can set, each a field of the same name.
 LOSS_OPTIONS = (
@@ -209,12 +209,6 @@ WIDTHS_OF: dict[str, tuple[Callable[[int], bool], str]] = {
 }
 
 
-def check(name: str, value: object, fits: bool, expected: str) -> None:
-    """Raise ConfigError when `value` does not fit."""
-    if not fits:
-        raise ConfigError(f"{name} must be {expected}, not {value!r}")
-
-
 def has_type(value: object, kind: Any) -> bool:
     """Whether a field of type `kind` can hold `value`; a whole number is a number too.
 
@@ -230,22 +224,6 @@ def has_type(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
-
-
-def in_words(kind: Any) -> str:
-    """What a field of this type holds.
-
-    >>> in_words(float | None), in_words(Literal["sgd", "adam"])
-    ('a number or None', 'one of sgd, adam')
-    """
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(get_args(kind))}"
-    if get_origin(kind) is UnionType:
-        return " or ".join(in_words(each) for each in get_args(kind))
-    if get_origin(kind) is tuple:
-        return "whole numbers" if int in get_args(kind) else in_words(get_args(kind)[0])
-    words = {bool: "True or False", int: "a whole number", float: "a number", str: "a name", Path: "a path"}
-    return words.get(kind, "None")
 
 
 def check_loss(config: Config) -> None:

@@ -2,6 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 
 class ConfigError(Exception):
@@ -14,6 +17,12 @@ class TrainingError(Exception):
 
 class Stopped(Exception):
     """A run was asked to stop and did, with nothing lost: what asked, and how to go on."""
+
+
+def check(name: str, value: object, fits: bool, expected: str) -> None:
+    """Raise ConfigError when `value` does not fit."""
+    if not fits:
+        raise ConfigError(f"{name} must be {expected}, not {value!r}")
 
 
 def choose(what: str, name: str, names: Iterable[str]) -> None:
@@ -30,3 +39,19 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """
     nearest = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
     return f", did you mean {nearest[0]}?" if nearest else ""
+
+
+def in_words(kind: Any) -> str:
+    """What a field of this type holds.
+
+    >>> in_words(float | None), in_words(Literal["sgd", "adam"])
+    ('a number or None', 'one of sgd, adam')
+    """
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is UnionType:
+        return " or ".join(in_words(each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "whole numbers" if int in get_args(kind) else in_words(get_args(kind)[0])
+    words = {bool: "True or False", int: "a whole number", float: "a number", str: "a name", Path: "a path"}
+    return words.get(kind, "None")

@@ -6,24 +6,23 @@ import itertools
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from jaxce.lab.config import Config, check, in_words
-from jaxce.lab.errors import ConfigError, did_you_mean
+from jaxce.lab.errors import ConfigError, check, did_you_mean, in_words
 
-Flags = TypeVar("Flags")
+Flags = TypeVar("Flags", bound=tuple[Any, ...])
 
 
 @dataclass(frozen=True)
 class TrainFlags:
-    """Flags of `jaxce train`: the folder, the processes, and every field of the config."""
+    """Flags of `jaxce train`, beside the fields of the config."""
 
-    config: OmitArgPrefixes[Config]
     workdir: Path | None = None
     """Folder for results and checkpoints, new or empty. None: runs/<config>-<date>-<time>."""
     resume: FlagCreatePairsOff[bool] = False
@@ -53,9 +52,8 @@ class TrainFlags:
 
 @dataclass(frozen=True)
 class SweepFlags:
-    """Flags of `jaxce sweep`: what to sweep and how, and every field of the config."""
+    """Flags of `jaxce sweep`, beside the fields of the config."""
 
-    config: OmitArgPrefixes[Config]
     over: Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(metavar="FIELD=SPEC ...")] = ()
     """What to sweep."""
     trials: int | None = None
@@ -117,7 +115,7 @@ def read_flags(defaults: Flags, args: Sequence[str], prog: str, about: str) -> F
     """Change `defaults` as `args` say; `--help` prints all flags and exits.
 
     Args:
-        defaults: A dataclass: its fields, and those of a dataclass in it, are the flags.
+        defaults: Dataclasses, whose fields are the flags.
         args: What the user typed.
         prog: What stood before it.
         about: What `--help` says first.
@@ -126,11 +124,13 @@ def read_flags(defaults: Flags, args: Sequence[str], prog: str, about: str) -> F
         ConfigError: A flag or a value does not fit.
     """
 
+    kinds: Any = GenericAlias(tuple, tuple(Annotated[type(each), arg(name="")] for each in defaults))
+
     def attempt(args: Sequence[str]) -> Flags | None:
         # tyro prints a mistake in a box of many lines; `mistake_in` says it in one sentence.
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                return tyro.cli(type(defaults), prog=prog, description=about, default=defaults, args=args)
+                return tyro.cli(kinds, prog=prog, description=about, default=defaults, args=args)
         except SystemExit as stop:
             if not stop.code:
                 raise
@@ -144,31 +144,30 @@ def read_flags(defaults: Flags, args: Sequence[str], prog: str, about: str) -> F
 
     if (found := attempt(args)) is not None:
         return found
-    kinds = kinds_of(type(defaults))
+    known = kinds_of(defaults)
     starts = [i for i, arg in enumerate(args) if arg.startswith("--")]
     for start, end in itertools.pairwise([*starts, len(args)]):
         if not fits(args[start:end]):
             name, _, value = " ".join(args[start:end]).partition("=" if "=" in args[start] else " ")
-            if (name := name.replace("_", "-")) not in kinds:
-                raise ConfigError(f"unknown flag {name}{did_you_mean(name, kinds)}; see {prog} --help")
-            takes = "no value" if kinds[name] is bool else in_words(kinds[name])
+            if (name := name.replace("_", "-")) not in known:
+                raise ConfigError(f"unknown flag {name}{did_you_mean(name, known)}; see {prog} --help")
+            takes = "no value" if known[name] is bool else in_words(known[name])
             raise ConfigError(f"{name} takes {takes}, not {value!r}")
     raise ConfigError(f"cannot read {shlex.join(args)!r}; see {prog} --help")
 
 
-def kinds_of(flags: type) -> dict[str, Any]:
+def kinds_of(defaults: tuple[Any, ...]) -> dict[str, Any]:
     """The type of each flag, by its name.
 
-    >>> list(kinds_of(VerifyFlags))
+    >>> list(kinds_of((VerifyFlags(),)))
     ['--dtype', '--json', '--processes']
     """
-    found: dict[str, Any] = {}
-    marked = get_type_hints(flags, include_extras=True)
-    for name, kind in get_type_hints(flags).items():
-        if isinstance(kind, type) and is_dataclass(kind):
-            found |= kinds_of(kind)
-        elif Positional not in getattr(marked[name], "__metadata__", ()):
-            found[flag(name)] = kind
+    found = {}
+    for each in defaults:
+        marked = get_type_hints(type(each), include_extras=True)
+        for name, kind in get_type_hints(type(each)).items():
+            if Positional not in getattr(marked[name], "__metadata__", ()):
+                found[flag(name)] = kind
     return found
 
 
@@ -181,15 +180,15 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def write_flags(config: Mapping[str, Any], base: Config) -> list[str]:
-    """The flags with which `read_flags` turns `base` into a config.
+def write_flags(config: Mapping[str, Any], base: Any) -> list[str]:
+    """The flags with which `read_flags` turns `base`, a dataclass, into another of its kind.
 
     Args:
-        config: The config's fields; those that it lacks are as in `base`. Lists, as JSON has them, are tuples.
+        config: Its fields; those left out are as in `base`. Lists, as JSON has them, are tuples.
         base: What the flags change.
 
-    >>> write_flags({"epochs": 100, "widths": [8, 16], "gamma": None, "seed": 3}, Config())
-    ['--widths', '8', '16', '--seed', '3']
+    >>> write_flags({"keep": 2, "workdir": "my run", "resume": True}, TrainFlags())
+    ['--workdir', 'my run', '--resume']
     """
     flags = []
     for field in fields(base):

@@ -64,7 +64,7 @@ def test_flags_turn_one_config_into_another_and_back(name):
     assert one != other
     for base, config in ((one, other), (other, one)):
         flags = write_flags(asdict(config), base)
-        assert read_flags(TrainFlags(base), flags, "jaxce train", "").config == config
+        assert read_flags((base,), flags, "jaxce train", "") == (config,)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_awkward_values_come_back_from_flags(changes):
     config = Config(**changes)
     base = Config(model="mlp", widths=(5,))
     flags = write_flags(asdict(config), base)
-    assert read_flags(TrainFlags(base), flags, "jaxce train", "").config == config
+    assert read_flags((base,), flags, "jaxce train", "") == (config,)
 
 
 def test_a_config_as_json_has_it_is_no_change():
@@ -94,7 +94,7 @@ def test_fields_that_a_config_lacks_are_those_of_the_base():
 
 @pytest.mark.parametrize("words", [["a=1", "b=2", "--over", "c=3"], ["a=1", "--over", "b=2", "c=3"]])
 def test_over_is_given_once_or_several_times(words):
-    flags = read_flags(SweepFlags(Config()), ["--over", *words, "--seed", "1"], "jaxce sweep", "")
+    flags, _ = read_flags((SweepFlags(), Config()), ["--over", *words, "--seed", "1"], "jaxce sweep", "")
     assert [item for items in flags.over for item in items] == ["a=1", "b=2", "c=3"]
 
 
@@ -112,5 +112,5 @@ def test_over_is_given_once_or_several_times(words):
 )
 def test_the_flag_that_does_not_fit_is_named(args, message):
     with pytest.raises(ConfigError) as caught:
-        read_flags(TrainFlags(Config()), args, "jaxce train", "")
+        read_flags((TrainFlags(), Config()), args, "jaxce train", "")
     assert str(caught.value).startswith(message)

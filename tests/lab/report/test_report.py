@@ -12,7 +12,7 @@ import pytest
 from jaxce.cli import run_command
 from jaxce.lab import metrics
 from jaxce.lab.config import Config, load_config
-from jaxce.lab.flags import TrainFlags, read_flags
+from jaxce.lab.flags import read_flags
 from jaxce.lab.report import charts, embedding
 from jaxce.lab.report.comparison import labels_of, write_comparison
 from jaxce.lab.report.page import write_report
@@ -260,7 +260,7 @@ def test_the_command_of_a_page_repeats_the_run(changes):
     config = Config(**changes)
     words = shlex.split(repeat_command(asdict(config)))
     assert words[:4] == ["python", "-m", "jaxce", "train"]
-    assert read_flags(TrainFlags(load_config(words[4])), words[5:], "jaxce train", "").config == config
+    assert read_flags((load_config(words[4]),), words[5:], "jaxce train", "") == (config,)
 
 
 def test_runs_are_called_by_what_differs(tmp_path):
