@@ -6,10 +6,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import jaxce
 from jaxce.lab.errors import ConfigError, Stopped, TrainingError, choose
@@ -28,8 +27,8 @@ def main() -> int:
         print(f"jaxce {jaxce.__version__}")
     elif args[0] in ("-h", "--help"):
         print("usage: jaxce COMMAND ...\n")
-        for name, command in COMMANDS.items():
-            print(f"  {name:8} {(command.run.__doc__ or '').partition(chr(10))[0]}")
+        for name, (command, _) in COMMANDS.items():
+            print(f"  {name:8} {command.__doc__}")
         print("\njaxce COMMAND --help says more about one; jaxce --version, which version this is.")
     else:
         return run_command(args[0], args[1:], prog=f"jaxce {args[0]}")
@@ -49,12 +48,10 @@ def run_command(name: str, args: Sequence[str], prog: str) -> int:
     """
     try:
         choose("command", name, COMMANDS)
-        command = COMMANDS[name]
-        if not all(map(find_spec, command.needs)):
-            raise ConfigError(
-                f'jaxce {name} needs the extra "{command.extra}": pip install "jaxce[{command.extra}]"'
-            )
-        return command.run(list(args), prog)
+        command, extra = COMMANDS[name]
+        if not all(map(find_spec, EXTRAS[extra])):
+            raise ConfigError(f'jaxce {name} needs the extra "{extra}": pip install "jaxce[{extra}]"')
+        return command(list(args), prog)
     except KeyboardInterrupt:
         print("stopped: before there was anything new to save", file=sys.stderr)
         return FAILED
@@ -79,7 +76,7 @@ def run_command(name: str, args: Sequence[str], prog: str) -> int:
 
 def train(args: list[str], prog: str) -> int:
     """Train a model as a config says, and say where the results are."""
-    from jaxce.lab.config import describe_configs, load_config
+    from jaxce.lab.config import Config, describe_configs, load_config
     from jaxce.lab.flags import TrainFlags, read_flags
     from jaxce.lab.training.devices import cache_compilations, make_cpu_devices
     from jaxce.lab.training.processes import is_first, join, together
@@ -90,16 +87,18 @@ def train(args: list[str], prog: str) -> int:
     configs = "\n".join(f"- {name}: {line}" for name, line in describe_configs().items())
     about = f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
     name = config_name(args, prog)
-    default = load_config(name or "digits")
-    flags, config = read_flags((TrainFlags(), default), args, f"{prog} [CONFIG]", about)
+
+    def read(config: Config) -> tuple[TrainFlags, Config]:
+        return read_flags((TrainFlags(), config), args, f"{prog} [CONFIG]", about)
+
+    flags, config = read(load_config(name or "digits"))
     if flags.resume and flags.workdir is None:
         raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
     make_cpu_devices(config.class_devices)
     join(flags.coordinator, flags.num_processes, flags.process_id)
     with together():
         if flags.resume and flags.workdir and name is None:
-            default = stored_config(flags.workdir)
-            flags, config = read_flags((TrainFlags(), default), args, f"{prog} [CONFIG]", about)
+            flags, config = read(stored_config(flags.workdir))
             make_cpu_devices(config.class_devices)
         workdir = flags.workdir or (new_workdir(Path(name or "digits").stem) if is_first() else Path("runs"))
     from rich.filesize import decimal
@@ -167,19 +166,11 @@ processes, on several machines too, share a sweep that is started with the same 
 def verify(args: list[str], prog: str) -> int:
     """Check every loss against its definition and its gradient against mpmath and jax.grad."""
     from jaxce.lab.flags import VerifyFlags, read_flags
-    from jaxce.verification.findings import gradient_limit, value_limit
     from jaxce.verification.parallel import verify_losses
-    from jaxce.verification.suite import DTYPES
     from jaxce.verification.table import as_json, print_table
 
     started = time.perf_counter()
-    limits = ", ".join(f"{d} {value_limit(d):.0e} and {gradient_limit(d):.0e}" for d in DTYPES)
-    about = (
-        "Hold every loss and its gradient against high-precision arithmetic, automatic differentiation and "
-        "differences. Exits with 1 when an error exceeds its limit.\n\n"
-        f"Limits of relative errors, of values and of gradients: {limits}."
-    )
-    (flags,) = read_flags((VerifyFlags(),), args, prog, about)
+    (flags,) = read_flags((VerifyFlags(),), args, prog, f"{verify.__doc__} Exits with 1 where one falls short.")
     for name in flags.losses:
         choose("loss", name, jaxce.LOSSES)
     found = verify_losses(flags.losses or tuple(jaxce.LOSSES), flags.dtype, flags.processes)
@@ -192,14 +183,10 @@ def verify(args: list[str], prog: str) -> int:
 
 
 def report(args: list[str], prog: str) -> int:
-    """Write the page of one run again, or one that compares several."""
+    """Write the page of one run again, finished or not, or one page that compares several."""
     from jaxce.lab.flags import ReportFlags, read_flags
 
-    about = (
-        "Of one folder, write its report.html again, also where the run is unfinished. Of several, write one "
-        "page that compares them: settings that differ, results, curves."
-    )
-    (flags,) = read_flags((ReportFlags(),), args, prog, about)
+    (flags,) = read_flags((ReportFlags(),), args, prog, report.__doc__ or "")
     workdirs = list(dict.fromkeys(flags.workdirs))
     if not workdirs:
         raise ConfigError("which runs? give the folders that jaxce train wrote")
@@ -237,17 +224,11 @@ def beside(workdirs: Sequence[Path]) -> Path:
     return common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common
 
 
-class Command(NamedTuple):
-    """A command, the extra that it needs, and modules by which to see whether that is installed."""
-
-    run: Callable[[list[str], str], int]
-    extra: str
-    needs: tuple[str, ...]
-
-
+# Each command with the extra that it needs, and modules that tell whether an extra is installed.
 COMMANDS = {
-    "train": Command(train, "train", ("tyro", "flax")),
-    "sweep": Command(sweep, "train", ("tyro", "optuna")),
-    "verify": Command(verify, "verify", ("tyro", "mpmath")),
-    "report": Command(report, "train", ("tyro", "jinja2")),
+    "train": (train, "train"),
+    "sweep": (sweep, "train"),
+    "verify": (verify, "verify"),
+    "report": (report, "train"),
 }
+EXTRAS = {"train": ("tyro", "flax", "optuna"), "verify": ("tyro", "mpmath")}

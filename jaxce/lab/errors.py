@@ -1,4 +1,4 @@
-"""Mistakes and mishaps, each in one sentence to the person who can mend it."""
+"""What goes wrong by no fault of the program: each message is one sentence to the person who can correct it."""
 
 import difflib
 from collections.abc import Iterable

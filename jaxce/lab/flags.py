@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import GenericAlias
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from jaxce.lab.errors import ConfigError, check, did_you_mean, in_words
 
+Dtype = Literal["float32", "float64", "bfloat16", "float16"]
 Flags = TypeVar("Flags", bound=tuple[Any, ...])
 
 
@@ -84,12 +85,7 @@ class VerifyFlags:
 
     losses: Annotated[Positional[tuple[str, ...]], arg(metavar="[LOSS ...]", help_behavior_hint="")] = ()
     """Names in jaxce.LOSSES; all of them if left out."""
-    dtype: tuple[Literal["float32", "float64", "bfloat16", "float16"], ...] = (
-        "float32",
-        "float64",
-        "bfloat16",
-        "float16",
-    )
+    dtype: tuple[Dtype, ...] = get_args(Dtype)
     """Dtypes of the inputs."""
     json: FlagCreatePairsOff[bool] = False
     """Print all that was found, setting by setting, as JSON."""
@@ -123,11 +119,10 @@ def read_flags(defaults: Flags, args: Sequence[str], prog: str, about: str) -> F
     Raises:
         ConfigError: A flag or a value does not fit.
     """
-
     kinds: Any = GenericAlias(tuple, tuple(Annotated[type(each), arg(name="")] for each in defaults))
 
     def attempt(args: Sequence[str]) -> Flags | None:
-        # tyro prints a mistake in a box of many lines; `mistake_in` says it in one sentence.
+        # tyro prints a mistake in a box of many lines; below it is found and said in one sentence.
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 return tyro.cli(kinds, prog=prog, description=about, default=defaults, args=args)
