@@ -12,3 +12,5 @@ from jaxce.losses.cosines import *
 from jaxce.losses.adjustments import *
 from jaxce.heads import *
 from jaxce.verification import verify as verify
+
+__version__ = "0.1.0"

@@ -1,14 +1,14 @@
 """What came of the settings: the table, the best of them, and the command that repeats it."""
 
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
-from jaxce.lab.config import Config, load_config
+from jaxce.lab.config import load_config
+from jaxce.lab.flags import train_command, write_flags
 from jaxce.lab.sweep.plan import Plan, show
 from jaxce.lab.sweep.space import apply
 
@@ -59,17 +59,8 @@ def command_of(row: Row, plan: Plan) -> str:
     >>> command_of({"values": {"seed": 2}}, plan)
     'python -m jaxce train digits --seed 2'
     """
-    config, named = apply(plan.base, row["values"]), load_config(plan.name)
-    flags: list[str] = []
-    for field in fields(Config):
-        value = getattr(config, field.name)
-        if value != getattr(named, field.name):
-            name = field.name.replace("_", "-")
-            if isinstance(value, bool):
-                flags.append(f"--{name}" if value else f"--no-{name}")
-            else:
-                flags += [f"--{name}", *map(str, value if isinstance(value, tuple) else [value])]
-    return shlex.join(["python", "-m", "jaxce", "train", plan.name, *flags])
+    config = asdict(apply(plan.base, row["values"]))
+    return train_command(plan.name, write_flags(config, load_config(plan.name)))
 
 
 def table_of(rows: Sequence[Row], plan: Plan) -> Table:

@@ -23,9 +23,9 @@ from jaxce.lab.sweep.space import apply
 from jaxce.lab.sweep.study import Study, open_storage
 from jaxce.lab.sweep.watch import watching
 from jaxce.lab.sweep.worker import Worker
-from jaxce.lab.training.devices import make_cpu_devices
+from jaxce.lab.training.devices import cache_compilations, make_cpu_devices
 from jaxce.lab.training.fitting import make_objective
-from jaxce.lab.workdir import write_json
+from jaxce.lab.workdir import new_workdir, write_json
 
 SLOTS_PER_DEVICE = 4
 HIDDEN = "***"  # what SQLAlchemy writes for a password
@@ -48,7 +48,6 @@ def sweep(
         TrainingError: No setting could be trained.
         Stopped: SIGINT or SIGTERM came; what was not done waits for another process.
     """
-    from jaxce.cli import cache_compilations, new_workdir  # which imports the command that imports us
     from jaxce.lab.sweep.page import write_page  # with half a second of Matplotlib
 
     started = time.perf_counter()

@@ -10,16 +10,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from jaxce.lab.config import (
-    HEAD_OPTIONS,
-    LOSS_OPTIONS,
-    TRAINABLE_LOSSES,
-    Config,
-    choose,
-    did_you_mean,
-    in_words,
-)
-from jaxce.lab.errors import ConfigError
+from jaxce.lab.config import HEAD_OPTIONS, LOSS_OPTIONS, TRAINABLE_LOSSES, Config
+from jaxce.lab.errors import ConfigError, choose, did_you_mean, in_words
 from jaxce.losses import LOSSES
 
 GRAMMAR = """\
