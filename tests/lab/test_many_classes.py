@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
+from jaxce.lab.training.fitting import make_objective
 from numpy.testing import assert_allclose
 
 from jaxce.lab.config import Config, hyperparams
@@ -16,7 +17,6 @@ from jaxce.lab.errors import ConfigError
 from jaxce.lab.sweep.program import load_whole
 from jaxce.lab.training.checkpoints import Checkpoints, as_numpy
 from jaxce.lab.training.devices import make_mesh
-from jaxce.lab.training.fitting import make_objective
 from jaxce.lab.training.loop import run
 from jaxce.lab.training.step import make_train
 

@@ -11,11 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-import jaxce
-from jaxce.lab.config import Config, hyperparams, load_config
-from jaxce.lab.data import Dataset, Examples, Split, multilabel
-from jaxce.lab.errors import ConfigError
 from jaxce.lab.training.fitting import make_objective
 from jaxce.lab.training.objective import (
     MARGIN_SHARE,
@@ -24,6 +19,11 @@ from jaxce.lab.training.objective import (
     SequenceObjective,
     SetObjective,
 )
+
+import jaxce
+from jaxce.lab.config import Config, hyperparams, load_config
+from jaxce.lab.data import Dataset, Examples, Split, multilabel
+from jaxce.lab.errors import ConfigError
 from jaxce.lab.training.step import make_train
 
 ROOT = Path(__file__).parents[2]

@@ -2,9 +2,8 @@
 
 import contextlib
 import io
-import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from jaxce.lab.data.examples import Part, Stream, check_held, fits
 from jaxce.lab.data.network import answers
 from jaxce.lab.data.split import Dataset, Split
-from jaxce.lab.errors import ConfigError, TrainingError
+from jaxce.lab.errors import ConfigError, TrainingError, quiet
 
 PARTS = ("train", "validation", "test")
 
@@ -37,7 +36,8 @@ def tfds(name: str, split: Split, folder: Path | None = None) -> Dataset:
         ConfigError: There is no such data set, or it is none of inputs of one shape with one class each.
         TrainingError: It is not there and cannot be fetched, or TensorFlow is needed to prepare it.
     """
-    with quiet():
+    # tensorflow_datasets prints remarks for its developers.
+    with quiet("absl"), contextlib.redirect_stdout(io.StringIO()):
         builder = find(name, folder)
         inputs, label = check_features(name, builder.info)
         if not builder.is_prepared():
@@ -69,19 +69,6 @@ def three(parts: dict[str, Part], split: Split) -> tuple[Part, Part, Part]:
     if "validation" not in parts:
         train, parts["validation"] = split.hold_out(train, "valid")
     return train, parts["validation"], parts["test"]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the remarks of tensorflow_datasets, for its developers; what fails is told in our words."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def find(name: str, folder: Path | None) -> Any:

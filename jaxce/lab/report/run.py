@@ -10,7 +10,8 @@ from typing import Any
 
 from jaxce.lab.config import Config, find_configs, load_config
 from jaxce.lab.errors import ConfigError
-from jaxce.lab.report.predictions import Predictions, load_predictions
+from jaxce.lab.report.predictions import load_predictions
+from jaxce.lab.tasks import Predictions, Task
 from jaxce.losses import LOSSES
 
 
@@ -23,14 +24,16 @@ class Run:
         config: Its settings.
         rows: Metrics of each epoch, as metrics.jsonl has them.
         summary: What summary.json holds; None while the run is unfinished.
-        predictions: For the test part; None where there are none.
+        task: What the predictions mean; None where there are none.
+        predictions: For the test part.
     """
 
     workdir: Path
     config: dict[str, Any]
     rows: list[dict[str, float]]
     summary: dict[str, Any] | None
-    predictions: Predictions | None
+    task: Task | None = None
+    predictions: Predictions | None = None
 
     @property
     def name(self) -> str:
@@ -39,9 +42,9 @@ class Run:
 
     @property
     def status(self) -> str:
-        """How far it came.
+        """How many epochs are done.
 
-        >>> Run(Path("a"), {"epochs": 9}, [{"epoch": 1}], None, None).status
+        >>> Run(Path("a"), {"epochs": 9}, [{"epoch": 1}], None).status
         'unfinished: 1 of 9 epochs'
         """
         if self.summary is not None:
@@ -77,7 +80,7 @@ def read_run(workdir: Path) -> Run:
             if name not in summary:
                 raise ConfigError(f"{workdir / 'summary.json'} is damaged: it has no {name}; train again")
     rows = read_rows(workdir / "metrics.jsonl")
-    return Run(workdir, config, rows, summary, load_predictions(workdir, config["loss"]))
+    return Run(workdir, config, rows, summary, *load_predictions(workdir, config["loss"]) or ())
 
 
 def read_json(path: Path) -> dict[str, Any]:

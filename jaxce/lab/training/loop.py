@@ -1,4 +1,4 @@
-"""One run, config to summary: with checkpoints and progress, all that touches clock, files and terminal."""
+"""One run, from its config to its summary; the pure functions that it calls are make_train's."""
 
 import importlib.metadata
 import json
@@ -16,18 +16,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.data import Dataset, Split, Stream, load
-from jaxce.lab.errors import ConfigError, Stopped, TrainingError
-from jaxce.lab.models import DEFAULT_WIDTHS
+from jaxce.lab.errors import Stopped, TrainingError
+from jaxce.lab.metrics import number
 from jaxce.lab.report.predictions import save_predictions
+from jaxce.lab.tasks import Predictions, Task, make_task
 from jaxce.lab.training.checkpoints import Checkpoints, reason
 from jaxce.lab.training.devices import make_mesh
 from jaxce.lab.training.events import events
-from jaxce.lab.training.fitting import make_objective
-from jaxce.lab.training.objective import EmbeddingObjective, Objective, all_scores, number
 from jaxce.lab.training.processes import is_first, require_same, together
 from jaxce.lab.training.progress import Show, progress
 from jaxce.lab.training.signals import asked_to_stop, stop_requests
-from jaxce.lab.training.step import State, make_train
+from jaxce.lab.training.step import State, Train, make_train
 from jaxce.lab.workdir import check_workdir, claim, keep_lines, write_json
 
 VERSIONS_OF = ("jaxce", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn", "numpy")
@@ -74,10 +73,10 @@ def run(
         if is_first():  # a mistake that is told before the data are loaded, which may take minutes
             check_workdir(workdir, config, resume)
         dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
-        check_model(config, dataset.train.inputs.shape[1:])
         num_train = len(dataset.train.labels)
         mesh = make_mesh(min(config.batch_size or num_train, num_train), config.class_devices)
-        objective = make_objective(config, dataset, mesh)
+        task = make_task(config, dataset, mesh)
+        functions = make_train(config, dataset.train.inputs.shape[1:], task, num_train, mesh)
     require_same("config", config)
     require_same("data set", dataset.train, dataset.valid, dataset.test)
     with ExitStack() as stack:
@@ -86,13 +85,16 @@ def run(
                 stack.enter_context(claim(workdir, config, resume))
         requests = stack.enter_context(stop_requests())
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep, checkpoint_seconds))
-        return train_and_test(config, dataset, objective, mesh, workdir, checkpoints, requests, resume, started)
+        return train_and_test(
+            config, dataset, task, functions, mesh, workdir, checkpoints, requests, resume, started
+        )
 
 
 def train_and_test(
     config: Config,
     dataset: Dataset,
-    objective: Objective,
+    task: Task,
+    functions: Train,
     mesh: Mesh,
     workdir: Path,
     checkpoints: Checkpoints,
@@ -108,7 +110,6 @@ def train_and_test(
         for part in (dataset.train, dataset.valid, dataset.test)
     )
 
-    functions = make_train(config, input_shape, objective, num_train, mesh)
     evaluate = jax.jit(functions.evaluate)
     numbers = hyperparams(config)
     state = jax.jit(functions.init)(jax.random.key(config.seed), numbers)
@@ -132,7 +133,7 @@ def train_and_test(
             if is_first():
                 started -= keep_lines(workdir / "metrics.jsonl", first)
                 unit = "images" if len(input_shape) == 3 else "examples"
-                show = progress(config.epochs, first, num_train, unit, objective.headline)
+                show = progress(config.epochs, first, num_train, unit, task.headline)
                 record = stack.enter_context(records(workdir, first, checkpoints, show))
         for epoch in range(first, config.epochs):
             state, steps = train_epoch(state, numbers, train)
@@ -140,7 +141,7 @@ def train_and_test(
             steps, scores = jax.device_get((steps, scores))
             # The valid loss too: the last step's update may be the one that broke the parameters.
             check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
-            scores = all_scores(objective, scores, dataset.valid)
+            scores = task.scores(scores, dataset.valid.labels)
             grad_norm = number(steps.pop("grad_norm").mean())
             row = {
                 "epoch": epoch + 1,
@@ -161,7 +162,7 @@ def train_and_test(
     scores = jax.device_get(evaluate(state, numbers, test))
 
     summary = {
-        "test": all_scores(objective, scores, dataset.test),
+        "test": task.scores(scores, dataset.test.labels),
         "wall_seconds": round(time.perf_counter() - started, 3),
         "config": asdict(config),
         "versions": {"python": platform.python_version()} | versions(),
@@ -171,7 +172,7 @@ def train_and_test(
     with together():
         if is_first():
             write_json(workdir / "summary.json", summary)
-            draw(config, dataset, objective, workdir, scores["outputs"])
+            draw(dataset, task, workdir, scores["outputs"])
     return summary
 
 
@@ -199,38 +200,25 @@ def records(
         yield record
 
 
-def draw(config: Config, dataset: Dataset, objective: Objective, workdir: Path, outputs: np.ndarray) -> None:
+def draw(dataset: Dataset, task: Task, workdir: Path, outputs: np.ndarray) -> None:
     """Write predictions.npz and report.html; a run that is done stays so, whatever goes wrong here.
 
     Raises:
         TrainingError: One could not be written.
     """
-    kind = "embedding" if isinstance(objective, EmbeddingObjective) else dataset.labels
     inputs, labels = map(np.asarray, dataset.test)
     try:
-        # Half a second of Matplotlib, which a run that fails need not pay.
+        # Jinja, which a run that fails need not import.
         from jaxce.lab.report.page import write_report
 
-        save_predictions(workdir, kind, config.loss, inputs, labels, outputs, dataset.classes, dataset.unseen)
+        classes = dataset.classes + dataset.unseen
+        save_predictions(workdir, task, Predictions(outputs, labels, classes, inputs))
         write_report(workdir)
     except Exception as error:
         raise TrainingError(
             f"the run is done and {workdir / 'summary.json'} is whole, but report.html could not be written: "
             f"{reason(error)}; --resume --workdir {workdir} writes it"
         ) from error
-
-
-def check_model(config: Config, input_shape: tuple[int, ...]) -> None:
-    """Raise ConfigError where a convolutional network is given no images, or too small ones."""
-    if "cnn" not in config.model:
-        return
-    stages = len(config.widths or DEFAULT_WIDTHS[config.model]) - 1
-    if len(input_shape) != 3 or min(input_shape[:2]) < 2**stages:
-        raise ConfigError(
-            f"model {config.model} with {stages} stages needs images [H, W, C] of {2**stages}x{2**stages} "
-            f"pixels or more, but an example of data {config.data} has shape {input_shape}: "
-            f"take --model mlp or linear"
-        )
 
 
 def check_finite(losses: np.ndarray, steps_before: int, workdir: Path) -> None:

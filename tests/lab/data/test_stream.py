@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets
+from jaxce.lab.training.objective import Objective
 from PIL import Image
 from tensorflow_datasets import features
 
@@ -30,7 +31,6 @@ from jaxce.lab.sweep.run import make_plan
 from jaxce.lab.training import loop, step, stream
 from jaxce.lab.training.checkpoints import Checkpoints, checksum
 from jaxce.lab.training.loop import make_mesh, run
-from jaxce.lab.training.objective import Objective
 from jaxce.lab.training.step import make_train
 from jaxce.lab.training.stream import in_blocks, read_blocks
 

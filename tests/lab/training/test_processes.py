@@ -12,12 +12,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jaxce.lab.training.objective import Objective
 from numpy.testing import assert_allclose
 
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.training.checkpoints import Checkpoints, as_numpy
-from jaxce.lab.training.objective import Objective
 from jaxce.lab.training.processes import join
 from jaxce.lab.training.step import make_train
 

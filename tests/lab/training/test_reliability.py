@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from jaxce.lab.training.objective import Objective
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from jaxce.lab.config import Config, hyperparams
@@ -25,7 +26,6 @@ from jaxce.lab.report import charts
 from jaxce.lab.training import loop
 from jaxce.lab.training.checkpoints import Checkpoints, checksum
 from jaxce.lab.training.loop import run
-from jaxce.lab.training.objective import Objective
 from jaxce.lab.training.step import make_train
 from jaxce.lab.workdir import keep_lines, lock, write_json
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jaxce.lab.training.fitting import make_objective
+from jaxce.lab.training.objective import NumberObjective, Objective
 from rich.console import Console
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
@@ -20,9 +22,7 @@ from jaxce.lab.config import Config, hyperparams, load_config
 from jaxce.lab.data import DATASETS, Examples, Split
 from jaxce.lab.errors import ConfigError, TrainingError
 from jaxce.lab.training.checkpoints import Checkpoints
-from jaxce.lab.training.fitting import make_objective
 from jaxce.lab.training.loop import run
-from jaxce.lab.training.objective import NumberObjective, Objective
 from jaxce.lab.training.optimizers import make_optimizer, make_schedule
 from jaxce.lab.training.progress import progress
 from jaxce.lab.training.step import epoch_order, make_train
