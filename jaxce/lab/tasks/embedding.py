@@ -180,7 +180,7 @@ class EmbeddingTask(Task):
         return {"verification_auc": found.area, "equal_error_rate": found.equal_errors[0]}
 
     def keep(self, found: Predictions) -> Predictions:
-        """Examples of unseen classes alone, where there are some: the others do not show how these are verified."""
+        """Examples of unseen classes alone, where there are some: it is these that verification is about."""
         if not self.has_unseen:
             return found
         unseen = found.labels >= self.num_classes

@@ -57,7 +57,7 @@ class NumberTask(Task):
             Figure(
                 "Predicted against true",
                 charts.true_against_predicted(found.labels, self.predict(found.outputs)),
-                f"Scatter of {len(found.labels)} examples along the diagonal; root mean squared error {error:.4g}.",
+                f"Scatter of {len(found.labels)} examples along the diagonal; RMSE {error:.4g}.",
                 "On the dashed line, predictions are right.",
             )
         ]

@@ -35,14 +35,14 @@ class Verification:
 
     @property
     def area(self) -> float:
-        """Area under the ROC curve: the chance that a pair of one class has the larger cosine than one of two."""
+        """Area under the ROC curve: the chance that a pair of one class has the larger cosine, not one of two."""
         from sklearn.metrics import auc
 
         return float(auc(*self.curve[:2]))
 
     @property
     def equal_errors(self) -> tuple[float, float]:
-        """The error rate at which as many pairs of one class are refused as pairs of two are accepted, and where."""
+        """The rate at which equal shares of both sorts of pairs are taken for the other, and its threshold."""
         false_positive, true_positive, thresholds = self.curve
         false_negative = 1 - true_positive
         # One falls and the other rises along the curve: at their crossing they differ least.

@@ -70,7 +70,7 @@ class Task:
 
     @classmethod
     def of_data(cls, config: Config, dataset: Dataset, mesh: Mesh | None) -> Self:
-        """The task of a config and its data, on devices with the axes `batch` and `classes`; None for one device.
+        """The task of a config and its data, on a mesh with the axes `batch` and `classes`, or on one device.
 
         Raises:
             ConfigError: A setting does not fit the labels.
@@ -126,8 +126,8 @@ class Task:
     ) -> dict[str, Float[Array, ""]]:
         """Mean `loss`, and further means over examples, for the compiled step.
 
-        With a `key`, another one in each step, it is of a training step, and a loss may be that of a sample. Without,
-        it is an evaluation, and `cross_entropy` is among the metrics where the outputs are logits.
+        With a `key`, another one in each step, it is of a training step, and a loss may be that of a sample.
+        Without, it is an evaluation, with `cross_entropy` where the outputs are logits.
         """
         found = {"loss": self.losses(outputs, labels, hyperparams).mean(), **self.means(outputs, labels)}
         if key is None and self.has_probs:

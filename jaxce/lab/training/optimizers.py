@@ -57,7 +57,7 @@ def make_optimizer(
 def is_kernel(params: Any) -> Any:
     """A tree of the params' shape that says which leaves weight decay pulls: kernels, not biases.
 
-    That is, arrays of two axes or more, whatever the library calls them, but for those with `bias` in their name.
+    That is, arrays of two axes or more, whatever a library calls them, without `bias` in their name.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf.ndim >= 2 and "bias" not in jax.tree_util.keystr(path[-2:]), params

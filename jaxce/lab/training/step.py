@@ -32,7 +32,8 @@ class State(NamedTuple):
         mean_params: Running mean of the parameters; None without `ema_decay`.
         key: Where the order of every epoch comes from. It does not change.
         epoch: Epochs done.
-        carried: What the network carries from step to step without a gradient, as batch statistics; {} for most.
+        carried: What the network carries from step to step without a gradient, such as batch statistics;
+            {} for most.
     """
 
     params: Params
