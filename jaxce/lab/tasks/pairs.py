@@ -35,7 +35,7 @@ class Verification:
 
     @property
     def area(self) -> float:
-        """Area under the ROC curve: the chance that a pair of one class has the larger cosine, not one of two."""
+        """Area under the ROC curve: the chance that a pair of one class has a larger cosine than one of two."""
         from sklearn.metrics import auc
 
         return float(auc(*self.curve[:2]))
