@@ -21,6 +21,8 @@ from jaxce.lab.errors import ConfigError
 
 Params = dict[str, Any]
 
+CARRIED = "carried"
+
 DEFAULT_WIDTHS = {"cnn": (32, 64, 128), "group_norm_cnn": (32, 64, 128, 256), "mlp": (256,), "linear": ()}
 
 
@@ -28,15 +30,21 @@ class Model(NamedTuple):
     """A network as training calls it: pure functions, whatever library it was written with.
 
     Attributes:
-        init: (key, inputs) -> the parameters, and what is carried from step to step without a gradient, such
-            as batch statistics; {} for most.
-        apply: (params, carried, inputs, key) -> outputs [batch, outputs], and what is carried. With a key,
-            another one in each step, it is a training step, with dropout where there is some; with None an
-            evaluation.
+        init: (key, inputs) -> the parameters and, under CARRIED, what is carried from step to step without a
+            gradient, such as batch statistics; nothing for most.
+        apply: (params, inputs, key) -> outputs [batch, outputs], and what is carried then, under CARRIED too.
+            With a key, another one in each step, it is a training step, with dropout where there is some; with
+            None an evaluation.
     """
 
-    init: Callable[[PRNGKeyArray, Array], tuple[Params, Params]]
+    init: Callable[[PRNGKeyArray, Array], Params]
     apply: Callable[..., tuple[Array, Params]]
+
+
+def split(params: Params) -> tuple[Params, Params]:
+    """What is trained, and what is carried, under CARRIED."""
+    carried = {name: tree for name, tree in params.items() if name == CARRIED}
+    return {name: tree for name, tree in params.items() if name != CARRIED}, carried
 
 
 def make_model(config: Config, num_outputs: int, input_shape: tuple[int, ...]) -> Model:
@@ -69,15 +77,16 @@ def adapt(pair: Any, *, wrap: bool) -> Model:
     is_linen = isinstance(pair, nn.Module)
     takes = inspect.signature(pair.__call__ if is_linen else pair.apply).parameters
 
-    def init(key: PRNGKeyArray, inputs: Array) -> tuple[Params, Params]:
-        variables = pair.init(key, inputs)
-        params, carried = variables, {}
-        if isinstance(variables, Mapping) and "params" in variables:
-            params, carried = variables["params"], {k: v for k, v in variables.items() if k != "params"}
-        return ({"network": params} if wrap else params), carried
+    def init(key: PRNGKeyArray, inputs: Array) -> Params:
+        network, carried = pair.init(key, inputs), {}
+        if isinstance(network, Mapping) and "params" in network:
+            carried = {name: tree for name, tree in network.items() if name != "params"}
+            network = network["params"]
+        params = {"network": network} if wrap else network
+        return params | ({CARRIED: carried} if carried else {})
 
-    def apply(params: Params, carried: Params, inputs: Array, key: PRNGKeyArray | None) -> tuple[Array, Params]:
-        network = params["network"] if wrap else params
+    def apply(params: Params, inputs: Array, key: PRNGKeyArray | None) -> tuple[Array, Params]:
+        network, carried = params["network"] if wrap else params, params.get(CARRIED, {})
         is_training = key is not None
         options: dict[str, Any] = {"train": is_training, "key": key}
         options = {name: value for name, value in options.items() if name in takes}
@@ -87,7 +96,7 @@ def adapt(pair: Any, *, wrap: bool) -> Model:
         found = pair.apply(variables, inputs, **options)
         returns_carried = is_training and (is_linen or bool(carried))
         outputs, carried = found if returns_carried else (found, carried)
-        return outputs, carried
+        return outputs, {CARRIED: carried} if carried else {}
 
     return Model(init, apply)
 
@@ -135,9 +144,9 @@ def check_model(config: Config, model: Model, num_outputs: int, input_shape: tup
     inputs = jax.ShapeDtypeStruct((2, *input_shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     try:
-        params, carried = jax.eval_shape(model.init, key, inputs)
-        trained, kept = jax.eval_shape(model.apply, params, carried, inputs, key)
-        tested, _ = jax.eval_shape(partial(model.apply, key=None), params, carried, inputs)
+        params = jax.eval_shape(model.init, key, inputs)
+        trained, kept = jax.eval_shape(model.apply, params, inputs, key)
+        tested, _ = jax.eval_shape(partial(model.apply, key=None), params, inputs)
     except Exception as error:
         why = " ".join(str(error).split())[:300]
         raise ConfigError(
@@ -149,6 +158,7 @@ def check_model(config: Config, model: Model, num_outputs: int, input_shape: tup
                 f"model {config.model} gives {outputs} for inputs of shape {inputs.shape}: it must give "
                 f"{num_outputs} numbers for each example, of shape (2, {num_outputs})"
             )
+    params, carried = split(params)
     whole = [leaf.dtype for leaf in jax.tree.leaves(params) if not jnp.issubdtype(leaf.dtype, jnp.inexact)]
     if whole:
         raise ConfigError(

@@ -12,7 +12,15 @@ import pytest
 from jaxce.lab.config import Config, hyperparams, load_config
 from jaxce.lab.data import Dataset, Examples
 from jaxce.lab.errors import ConfigError
-from jaxce.lab.models import adapt, built_in, convolve_by_patches, convolve_directly, make_model, max_pool
+from jaxce.lab.models import (
+    adapt,
+    built_in,
+    convolve_by_patches,
+    convolve_directly,
+    make_model,
+    max_pool,
+    split,
+)
 from jaxce.lab.tasks import make_task
 from jaxce.lab.training.loop import run
 from jaxce.lab.training.step import make_train
@@ -36,17 +44,17 @@ def network(name, num_outputs, widths=None):
 def test_a_batch_is_its_examples(name, num_outputs, widths, rng):
     model = network(name, num_outputs, widths)
     images = rng.normal(size=(3, 8, 8, 2)).astype(np.float32)
-    params, carried = model.init(KEY, images[:1])
+    params = model.init(KEY, images[:1])
+    outputs, carried = model.apply(params, images, None)
     assert carried == {}
-    outputs, _ = model.apply(params, {}, images, None)
     assert outputs.shape == (3, num_outputs)
     for image, output in zip(images, outputs, strict=True):
-        alone, _ = model.apply(params, {}, image[None], None)
+        alone, _ = model.apply(params, image[None], None)
         np.testing.assert_allclose(alone[0], output, rtol=1e-5, atol=1e-6)
 
 
 def test_the_digits_network_has_the_layers_it_is_said_to_have():
-    params, _ = network("cnn", 10).init(KEY, jnp.zeros((1, 8, 8, 1)))
+    params = network("cnn", 10).init(KEY, jnp.zeros((1, 8, 8, 1)))
     kernels = [layer["kernel"].shape for layer in params.values()]
     assert kernels == [(3, 3, 1, 32), (3, 3, 32, 64), (2 * 2 * 64, 128), (128, 10)]
     assert all((layer["bias"] == 0).all() for layer in params.values())
@@ -65,7 +73,7 @@ def test_the_networks_are_their_layers_one_after_the_other(rng):
         return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
     for model in (network("cnn", 3, (4, 5, 6)), network("mlp", 3, (6, 5))):
-        params, _ = model.init(KEY, images[:1])
+        params = model.init(KEY, images[:1])
         # Biases away from zero, so that one left out is seen.
         params = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
         *hidden, last = params.values()
@@ -75,24 +83,24 @@ def test_the_networks_are_their_layers_one_after_the_other(rng):
                 x = stage(x, layer)
             else:
                 x = jax.nn.relu(affine(np.asarray(x).reshape(3, -1), layer))
-        outputs, _ = model.apply(params, {}, images, None)
+        outputs, _ = model.apply(params, images, None)
         np.testing.assert_allclose(outputs, affine(x, last), rtol=1e-4, atol=1e-5)
 
 
 def test_a_kernel_keeps_the_scale_of_its_inputs():
     images = jax.random.normal(KEY, (64, 8, 8, 16))
-    params, _ = network("cnn", 2, (32, 2)).init(jax.random.key(1), images[:1])
+    params = network("cnn", 2, (32, 2)).init(jax.random.key(1), images[:1])
     outputs = convolve_directly(images, params["Convolution_0"]["kernel"])
     np.testing.assert_allclose(outputs[:, 1:-1, 1:-1].std(), 1.0, rtol=0.1)
 
 
 def test_a_linear_model_starts_at_zero_and_is_linear():
     model = network("linear", 2)
-    params, _ = model.init(KEY, jnp.zeros((1, 3)))
+    params = model.init(KEY, jnp.zeros((1, 3)))
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(params))
     (layer,) = params.values()
     layer["kernel"], layer["bias"] = jnp.arange(6.0).reshape(3, 2), jnp.array([10.0, 20.0])
-    np.testing.assert_array_equal(model.apply(params, {}, jnp.array([[1.0, 0, 2]]), None)[0], [[18.0, 31.0]])
+    np.testing.assert_array_equal(model.apply(params, jnp.array([[1.0, 0, 2]]), None)[0], [[18.0, 31.0]])
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 1), (3, 5, 7, 4), (1, 1, 2, 3)])
@@ -176,9 +184,9 @@ def test_a_model_of_the_page_learns_and_resumes(block, page_model, tmp_path):
 def test_dropout_is_of_training_steps_alone(block, page_model, rng):
     model = make_model(Config(model=page_model(block)), 3, (4,))
     inputs = rng.normal(size=(16, 4)).astype(np.float32)
-    params, carried = model.init(KEY, inputs[:1])
+    params = model.init(KEY, inputs[:1])
     keys = None, None, KEY, KEY, jax.random.key(1)
-    outputs = [model.apply(params, carried, inputs, key)[0] for key in keys]
+    outputs = [model.apply(params, inputs, key)[0] for key in keys]
     np.testing.assert_array_equal(outputs[0], outputs[1])
     np.testing.assert_array_equal(outputs[2], outputs[3])
     assert not np.allclose(outputs[0], outputs[2])
@@ -190,11 +198,15 @@ def test_batch_statistics_are_carried_and_not_trained(block, page_model, rng):
     config = Config(model=page_model(block), learning_rate=1e-9, batch_size=60, schedule="constant", epochs=2)
     examples = clouds(rng)
     functions, states = trained(config, examples)
-    before, first, second = (np.concatenate([x.ravel() for x in jax.tree.leaves(s.carried)]) for s in states)
+    before, first, second = (
+        np.concatenate([x.ravel() for x in jax.tree.leaves(split(s.params)[1])]) for s in states
+    )
     # Each step goes on from the statistics of the one before, by one share of the way.
     np.testing.assert_allclose((second - first) / (first - before), 0.99, rtol=1e-2)
     outputs = [
-        functions.evaluate(states[-1]._replace(carried=each.carried), {}, examples)["outputs"]
+        functions.evaluate(states[-1]._replace(params=states[-1].params | split(each.params)[1]), {}, examples)[
+            "outputs"
+        ]
         for each in states
     ]
     assert not np.allclose(outputs[0], outputs[2])
@@ -214,12 +226,12 @@ def test_a_config_file_names_a_function_by_itself(page_model, tmp_path):
     config = load_config("mine.py")
     assert config.model == "mine.py:make"
     assert hash(config) == hash(replace(config))
-    assert make_model(config, 3, (4,)).init(KEY, jnp.zeros((1, 4)))[0]["network"]["kernel"].shape == (4, 3)
+    assert make_model(config, 3, (4,)).init(KEY, jnp.zeros((1, 4)))["network"]["kernel"].shape == (4, 3)
 
 
 def test_a_module_is_found_in_the_current_folder(page_model, tmp_path):
     page_model("plain_model")
-    params, _ = make_model(Config(model="plain_model:make"), 2, (4,)).init(KEY, jnp.zeros((1, 4)))
+    params = make_model(Config(model="plain_model:make"), 2, (4,)).init(KEY, jnp.zeros((1, 4)))
     assert params["network"]["bias"].shape == (2,)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from jaxce.lab.config import Config
 from jaxce.lab.data import Examples
-from jaxce.lab.models import Params, make_model
+from jaxce.lab.models import Params, make_model, split
 from jaxce.lab.tasks import MARGIN_SHARE, Hyperparams, Task
 from jaxce.lab.training.optimizers import make_optimizer, update_mean
 
@@ -27,13 +27,12 @@ class State(NamedTuple):
     """Everything that the rest of a run depends on: a run that goes on from it gives the same bits.
 
     Attributes:
-        params: The network's parameters, and the task's where it has any.
+        params: The network's parameters, the task's where it has any, and under CARRIED what a network carries
+            from step to step without a gradient, such as batch statistics.
         opt_state: The optimizer's state, the step count of its schedule among it.
         mean_params: Running mean of the parameters; None without `ema_decay`.
         key: Where the order of every epoch comes from. It does not change.
         epoch: Epochs done.
-        carried: What the network carries from step to step without a gradient, such as batch statistics;
-            {} for most.
     """
 
     params: Params
@@ -41,7 +40,6 @@ class State(NamedTuple):
     mean_params: Params | None
     key: PRNGKeyArray
     epoch: Int[Array, ""]
-    carried: Params
 
 
 class Train(NamedTuple):
@@ -111,12 +109,12 @@ def make_train(
 
     def init(key: PRNGKeyArray, hyperparams: Hyperparams) -> State:
         params_key, order_key = jax.random.split(key)
-        params, carried = model.init(params_key, jnp.zeros((1, *input_shape)))
+        params = model.init(params_key, jnp.zeros((1, *input_shape)))
         params = params | task.init(jax.random.fold_in(params_key, 1))
-        opt_state = make_optimizer(config, hyperparams, steps_per_epoch).init(params)
-        mean_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
-        epoch = jnp.zeros((), jnp.int32)
-        return place_state(State(params, opt_state, mean_params, order_key, epoch, carried))
+        trained, _ = split(params)
+        opt_state = make_optimizer(config, hyperparams, steps_per_epoch).init(trained)
+        mean_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, trained)
+        return place_state(State(params, opt_state, mean_params, order_key, jnp.zeros((), jnp.int32)))
 
     def train_steps(
         state: State, hyperparams: Hyperparams, steps: Int[Array, "steps"], batches: Examples
@@ -125,26 +123,27 @@ def make_train(
         key = jax.random.fold_in(state.key, NO_EPOCH)
 
         def batch_loss(
-            params: Params, carried: Params, batch: Examples, step: Array
+            trained: Params, carried: Params, batch: Examples, step: Array
         ) -> tuple[Array, tuple[Metrics, Params]]:
             numbers = dict(hyperparams)
             if config.margin_epochs:
                 numbers[MARGIN_SHARE] = jnp.minimum(step / (config.margin_epochs * steps_per_epoch), 1.0)
             task_key = jax.random.fold_in(key, step)
-            outputs, carried = model.apply(params, carried, batch.inputs, jax.random.fold_in(task_key, 1))
-            measures = task.measure(outputs, batch.labels, numbers, params, task_key)
+            outputs, carried = model.apply(trained | carried, batch.inputs, jax.random.fold_in(task_key, 1))
+            measures = task.measure(outputs, batch.labels, numbers, trained, task_key)
             return measures["loss"], (measures, carried)
 
         def train_step(state: State, numbered: tuple[Array, Examples]) -> tuple[State, Metrics]:
             step, batch = numbered
             grad = jax.grad(batch_loss, has_aux=True)
-            grads, (measures, carried) = grad(state.params, state.carried, batch, step)
-            updates, opt_state = tx.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
+            trained, carried = split(state.params)
+            grads, (measures, carried) = grad(trained, carried, batch, step)
+            updates, opt_state = tx.update(grads, state.opt_state, trained)
+            trained = optax.apply_updates(trained, updates)
             mean_params = state.mean_params
             if mean_params is not None:
-                mean_params = update_mean(mean_params, params, hyperparams["ema_decay"], step)
-            state = state._replace(params=params, opt_state=opt_state, mean_params=mean_params, carried=carried)
+                mean_params = update_mean(mean_params, trained, hyperparams["ema_decay"], step)
+            state = state._replace(params=trained | carried, opt_state=opt_state, mean_params=mean_params)
             return state, {**measures, "grad_norm": optax.tree.norm(grads)}
 
         return jax.lax.scan(train_step, state, (steps, batches))
@@ -167,7 +166,8 @@ def make_train(
         return place_state(state), place(metrics)
 
     def evaluate(state: State, hyperparams: Hyperparams, examples: Examples) -> Metrics:
-        params = state.params if state.mean_params is None else state.mean_params
+        trained, carried = split(state.params)
+        params = (trained if state.mean_params is None else state.mean_params) | carried
         count = len(examples.labels)
         steps = math.ceil(count / batch_size)
 
@@ -176,7 +176,7 @@ def make_train(
             return jnp.pad(rows, padding).reshape(steps, batch_size, *rows.shape[1:])
 
         batches = place(in_batches(examples.inputs), None, "batch")
-        outputs = jax.lax.map(lambda inputs: model.apply(params, state.carried, inputs, None)[0], batches)
+        outputs = jax.lax.map(lambda inputs: model.apply(params, inputs, None)[0], batches)
         outputs = outputs.reshape(steps * batch_size, -1)[:count]
         measures = task.measure(outputs, examples.labels, hyperparams, params)
         return place({**measures, "outputs": outputs})
