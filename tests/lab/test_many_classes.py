@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
-from jaxce.lab.training.fitting import make_objective
 from numpy.testing import assert_allclose
 
 from jaxce.lab.config import Config, hyperparams
@@ -15,6 +14,7 @@ from jaxce.lab.data import Split, many_classes
 from jaxce.lab.data.planted import planted
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.sweep.program import load_whole
+from jaxce.lab.tasks import make_task
 from jaxce.lab.training.checkpoints import Checkpoints, as_numpy
 from jaxce.lab.training.devices import make_mesh
 from jaxce.lab.training.loop import run
@@ -51,8 +51,8 @@ def config(file):
 
 def made_on(config, mesh=None):
     dataset = load_whole(replace(config, class_devices=1))
-    objective = make_objective(config, dataset, mesh)
-    made = make_train(config, dataset.train.inputs.shape[1:], objective, len(dataset.train.labels), mesh)
+    task = make_task(config, dataset, mesh)
+    made = make_train(config, dataset.train.inputs.shape[1:], task, len(dataset.train.labels), mesh)
     return made, hyperparams(config), dataset
 
 

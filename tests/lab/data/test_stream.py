@@ -17,7 +17,6 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets
-from jaxce.lab.training.objective import Objective
 from PIL import Image
 from tensorflow_datasets import features
 
@@ -28,6 +27,7 @@ from jaxce.lab.data.examples import stream as as_stream
 from jaxce.lab.errors import ConfigError, Stopped, TrainingError
 from jaxce.lab.sweep.program import load_whole
 from jaxce.lab.sweep.run import make_plan
+from jaxce.lab.tasks import ClassTask
 from jaxce.lab.training import loop, step, stream
 from jaxce.lab.training.checkpoints import Checkpoints, checksum
 from jaxce.lab.training.loop import make_mesh, run
@@ -194,7 +194,7 @@ def test_an_example_that_cannot_be_read_is_told_in_one_line(small_blocks):
 
 def trained(config, blocks, epochs):
     mesh = make_mesh(BATCH)
-    functions = make_train(config, (3,), Objective(config.loss, 2), NUM, mesh)
+    functions = make_train(config, (3,), ClassTask(config.loss, 2), NUM, mesh)
     numbers, measured = hyperparams(config), []
     state = jax.jit(functions.init)(jax.random.key(0), numbers)
     train_epoch = in_blocks(functions, mesh, STEPS)
@@ -210,7 +210,7 @@ def test_blocks_train_as_the_whole_epoch_does_in_the_same_order(small_blocks, mo
 
     orders = np.stack([epoch_of(0, epoch) for epoch in range(3)])
     monkeypatch.setattr(step, "epoch_order", lambda key, epoch, *sizes: jax.numpy.asarray(orders)[epoch])
-    functions = make_train(config, (3,), Objective(config.loss, 2), NUM)
+    functions = make_train(config, (3,), ClassTask(config.loss, 2), NUM)
     numbers = hyperparams(config)
     expected = jax.jit(functions.init)(jax.random.key(0), numbers)
     for epoch in range(3):
@@ -291,7 +291,7 @@ def rows(workdir):
 
 def bits(workdir):
     """Of the last checkpoint."""
-    functions = make_train(CONFIG, (8, 8, 1), Objective(CONFIG.loss, 2), num_train=36)
+    functions = make_train(CONFIG, (8, 8, 1), ClassTask(CONFIG.loss, 2), num_train=36)
     like = functions.init(jax.random.key(0), hyperparams(CONFIG))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state = checkpoints.restore_latest(like)

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType
-from jaxce.lab.training.objective import number
 
 from jaxce.lab.config import load_config
 from jaxce.lab.data import DATASETS, Split
 from jaxce.lab.errors import TrainingError
+from jaxce.lab.metrics import number
 from jaxce.lab.sweep.plan import Plan
 from jaxce.lab.sweep.program import Program
 from jaxce.lab.sweep.run import sweep

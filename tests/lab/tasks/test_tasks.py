@@ -1,4 +1,4 @@
-"""What outputs mean, for each kind of label: against the definitions, and on real examples."""
+"""What outputs mean, for each kind of task: against the definitions, and on real examples."""
 
 import json
 import os
@@ -11,22 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxce.lab.training.fitting import make_objective
-from jaxce.lab.training.objective import (
-    MARGIN_SHARE,
-    EmbeddingObjective,
-    NumberObjective,
-    SequenceObjective,
-    SetObjective,
-)
 
 import jaxce
 from jaxce.lab.config import Config, hyperparams, load_config
 from jaxce.lab.data import Dataset, Examples, Split, multilabel
 from jaxce.lab.errors import ConfigError
+from jaxce.lab.tasks import MARGIN_SHARE, EmbeddingTask, NumberTask, SequenceTask, SetTask, make_task
 from jaxce.lab.training.step import make_train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOFTMAX = "softmax_cross_entropy_with_integer_labels"
 
 
@@ -45,38 +38,38 @@ def labels(rng):
 
 
 def test_four_softmaxes_cost_minus_the_log_probability_of_the_whole_sequence(outputs, labels):
-    objective = SequenceObjective(SOFTMAX, 3, length=4)
-    assert objective.num_outputs == 12
+    task = SequenceTask(SOFTMAX, 3, length=4)
+    assert task.num_outputs == 12
     probs = np.exp(outputs.reshape(7, 4, 3))
     probs /= probs.sum(-1, keepdims=True)
     right = np.take_along_axis(probs, labels[..., None], -1)[..., 0]
-    np.testing.assert_allclose(objective.losses(outputs, labels, {}), -np.log(right.prod(-1)), rtol=1e-5)
-    np.testing.assert_array_equal(objective.predict(outputs), outputs.reshape(7, 4, 3).argmax(-1))
+    np.testing.assert_allclose(task.losses(outputs, labels, {}), -np.log(right.prod(-1)), rtol=1e-5)
+    np.testing.assert_array_equal(task.predict(outputs), outputs.reshape(7, 4, 3).argmax(-1))
 
 
 def test_sigmoids_of_a_sequence_ask_of_each_class_at_each_position(outputs, labels):
-    objective = SequenceObjective("sigmoid_binary_cross_entropy", 3, length=4)
+    task = SequenceTask("sigmoid_binary_cross_entropy", 3, length=4)
     signs = np.where(labels[..., None] == np.arange(3), 1, -1).reshape(7, 12)
     expected = np.log1p(np.exp(-signs * outputs)).sum(-1)
-    np.testing.assert_allclose(objective.losses(outputs, labels, {}), expected, rtol=1e-5)
+    np.testing.assert_allclose(task.losses(outputs, labels, {}), expected, rtol=1e-5)
 
 
 def test_one_softmax_over_all_positions_shares_its_probability_between_them(outputs, labels):
-    objective = SequenceObjective("softmax_cross_entropy", 3, length=4, joint=True)
+    task = SequenceTask("softmax_cross_entropy", 3, length=4, joint=True)
     log_probs = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
     right = np.take_along_axis(log_probs.reshape(7, 4, 3), labels[..., None], -1)[..., 0]
-    np.testing.assert_allclose(objective.losses(outputs, labels, {}), -right.mean(-1), rtol=1e-5)
+    np.testing.assert_allclose(task.losses(outputs, labels, {}), -right.mean(-1), rtol=1e-5)
     # The best that it can do costs the logarithm of four, and leaves each digit a probability of one quarter.
     best = np.where(labels[..., None] == np.arange(3), 50.0, -50.0).reshape(7, 12).astype(np.float32)
-    np.testing.assert_allclose(objective.losses(best, labels, {}), np.log(4), rtol=1e-5)
+    np.testing.assert_allclose(task.losses(best, labels, {}), np.log(4), rtol=1e-5)
 
 
 def test_a_sequence_is_right_when_every_position_is(labels):
-    objective = SequenceObjective(SOFTMAX, 3, length=4)
+    task = SequenceTask(SOFTMAX, 3, length=4)
     shown = labels.copy()
     shown[0, 1] = (shown[0, 1] + 1) % 3
     shown[1] = (shown[1] + 1) % 3
-    found = objective.measure(jax.nn.one_hot(shown, 3).reshape(7, 12), labels, {}, {})
+    found = task.measure(jax.nn.one_hot(shown, 3).reshape(7, 12), labels, {}, {})
     np.testing.assert_allclose(found["accuracy"], 5 / 7, rtol=1e-6)
     np.testing.assert_allclose(found["digit_accuracy"], 23 / 28, rtol=1e-6)
 
@@ -85,14 +78,14 @@ def test_a_sequence_is_right_when_every_position_is(labels):
 
 
 def test_a_set_costs_each_class_by_itself_and_is_ranked_class_by_class(rng):
-    objective = SetObjective("sigmoid_binary_cross_entropy", 3)
+    task = SetTask("sigmoid_binary_cross_entropy", 3)
     outputs, labels = rng.normal(size=(9, 3)), rng.integers(2, size=(9, 3))
     expected = np.log1p(np.exp(np.where(labels, -outputs, outputs))).sum(-1)
-    np.testing.assert_allclose(objective.losses(jnp.asarray(outputs), labels, {}), expected, rtol=1e-5)
-    np.testing.assert_array_equal(objective.predict(outputs), outputs > 0)
-    perfect = objective.score(np.where(labels, 1.0, -1.0), labels)
+    np.testing.assert_allclose(task.losses(jnp.asarray(outputs), labels, {}), expected, rtol=1e-5)
+    np.testing.assert_array_equal(task.predict(outputs), outputs > 0)
+    perfect = task.scores_of_all(np.where(labels, 1.0, -1.0), labels)
     assert perfect == {"mAP": 1.0, "roc_auc": 1.0, "f1": 1.0}
-    assert objective.score(outputs, labels)["mAP"] < 1
+    assert task.scores_of_all(outputs, labels)["mAP"] < 1
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +96,15 @@ def canvases(tmp_path_factory):
 @pytest.mark.parametrize("loss", ["sigmoid_binary_cross_entropy", "sigmoid_focal_loss", "asymmetric_loss"])
 def test_digits_on_canvases_are_found_far_better_than_by_guessing(loss, canvases):
     config = replace(load_config("multilabel"), loss=loss, widths=(8, 16, 64), batch_size=32, epochs=8)
-    objective = make_objective(config, canvases)
-    made, numbers = make_train(config, (20, 20, 1), objective, 1200), hyperparams(config)
+    task = make_task(config, canvases)
+    made, numbers = make_train(config, (20, 20, 1), task, 1200), hyperparams(config)
     state, epoch = made.init(jax.random.key(0), numbers), jax.jit(made.train_epoch)
     for _ in range(config.epochs):
         state, _ = epoch(state, numbers, canvases.train)
     outputs = np.asarray(made.evaluate(state, numbers, canvases.test)["outputs"])
     guessing = canvases.test.labels.mean()  # whatever the scores, if they know nothing of the canvas
     assert 0.15 < guessing < 0.3
-    assert objective.score(outputs, canvases.test.labels)["mAP"] > guessing + 0.1
+    assert task.scores_of_all(outputs, canvases.test.labels)["mAP"] > guessing + 0.1
 
 
 # Open sets
@@ -125,7 +118,7 @@ def features(rng):
 
 
 def embedding(head, degree=None):
-    return EmbeddingObjective(SOFTMAX, 3, width=4, head=head, degree=degree, has_unseen=True)
+    return EmbeddingTask(SOFTMAX, 3, width=4, head=head, degree=degree, has_unseen=True)
 
 
 def test_without_a_head_a_linear_layer_classifies_the_features_of_classes_seen(features):
@@ -163,13 +156,13 @@ def test_a_head_of_cosines_gets_its_margin_and_scale(head, features):
 )
 def test_a_margin_comes_in_from_logits_without_it(head, degree, numbers, features):
     outputs, params, labels = features
-    objective = embedding(head, degree)
+    task = embedding(head, degree)
 
     def loss(**share):
-        return float(objective.measure(outputs, labels, {**numbers, **share}, params)["loss"])
+        return float(task.measure(outputs, labels, {**numbers, **share}, params)["loss"])
 
     if degree is None:
-        without = float(objective.measure(outputs, labels, {**numbers, "margin": 0.0}, params)["loss"])
+        without = float(task.measure(outputs, labels, {**numbers, "margin": 0.0}, params)["loss"])
     else:
         without = float(embedding(head, 1).measure(outputs, labels, numbers, params)["loss"])
     np.testing.assert_allclose(loss(**{MARGIN_SHARE: 0.0}), without, rtol=1e-5)
@@ -183,8 +176,8 @@ def test_the_share_of_the_margin_rises_from_step_to_step_and_evaluation_has_all_
         schedule="constant", learning_rate=1e-9, batch_size=10, epochs=3, margin_epochs=1.5,
     )  # fmt: skip
     part = Examples(rng.normal(size=(40, 3)).astype(np.float32), np.arange(40, dtype=np.int32) % 3)
-    objective = make_objective(config, Dataset(part, part, part, classes=("a", "b", "c")))
-    made, numbers = make_train(config, (3,), objective, 40), hyperparams(config)
+    task = make_task(config, Dataset(part, part, part, classes=("a", "b", "c")))
+    made, numbers = make_train(config, (3,), task, 40), hyperparams(config)
     # Rows alike, and steps too short to matter: only the margin changes from step to step.
     alike = Examples(np.tile(part.inputs[:1], (40, 1)), np.zeros(40, np.int32))
     state = made.init(jax.random.key(0), numbers)._replace(params={
@@ -226,18 +219,18 @@ def test_a_loss_that_does_not_fit_the_labels_is_refused_with_those_that_do(chang
     dataset = Dataset(part, part, part, classes=("a", "b"), labels=labels)
     config = replace(Config(), **changes)
     if message is None:
-        assert isinstance(make_objective(config, dataset), EmbeddingObjective)
+        assert isinstance(make_task(config, dataset), EmbeddingTask)
         return
     with pytest.raises(ConfigError) as caught:
-        make_objective(config, dataset)
+        make_task(config, dataset)
     assert message in str(caught.value)
 
 
 def test_a_number_has_one_output_which_is_the_prediction():
-    objective = NumberObjective("squared_error", 0)
+    task = NumberTask("squared_error", 0)
     outputs, labels = jnp.array([[1.0], [4.0]]), np.array([2.0, 2.0])
-    np.testing.assert_allclose(objective.losses(outputs, labels, {}), [1.0, 4.0])
-    np.testing.assert_allclose(objective.predict(outputs), [1.0, 4.0])
+    np.testing.assert_allclose(task.losses(outputs, labels, {}), [1.0, 4.0])
+    np.testing.assert_allclose(task.predict(outputs), [1.0, 4.0])
 
 
 # Whole runs, minutes long
