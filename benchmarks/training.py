@@ -18,7 +18,7 @@ import optax
 from benchmarks.timing import Contender, Work, installed
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.data import Examples
-from jaxce.lab.tasks import ClassTask
+from jaxce.lab.tasks.classes import ClassTask
 from jaxce.lab.training.step import make_train
 
 BATCH, STEPS, CLASSES = 128, 10, 10

@@ -90,6 +90,15 @@ class Gallery(NamedTuple):
     examples: Sequence[Example]
 
 
+class Sections(NamedTuple):
+    """What a report says of predictions: numbers with their names, charts, galleries, and a table of classes."""
+
+    numbers: Sequence[tuple[str, str]] = ()
+    figures: Sequence[Figure] = ()
+    galleries: Sequence[Gallery] = ()
+    classes: Table | None = None
+
+
 def pictures(pixels: np.ndarray, alt: str) -> list[tuple[str, str]]:
     """The picture of an input that is an image; none of another."""
     is_image = pixels.ndim == 3 and pixels.shape[-1] in (1, 3)

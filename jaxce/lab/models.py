@@ -1,12 +1,11 @@
 """Models: the built-in networks, and any pair of functions `init` and `apply` that a config names."""
 
-import contextlib
-import importlib
 import inspect
 import math
+import pkgutil
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxce.lab.config import WIDTHS_OF, Config, did_you_mean
+from jaxce.lab.config import WIDTHS_OF, Config
 from jaxce.lab.errors import ConfigError
 
 Params = dict[str, Any]
@@ -103,40 +102,22 @@ def adapt(pair: Any, *, wrap: bool) -> Model:
 
 def call_maker(config: Config, num_outputs: int) -> Any:
     """What the function that a config names makes."""
-    module, _, name = config.model.rpartition(":")
-    # As `python -m` has it, and `jaxce` has not: modules of the current folder.
-    with importable_from(Path.cwd()):
-        try:
-            is_file = module.endswith(".py")
-            found = runpy.run_path(module) if is_file else vars(importlib.import_module(module))
-        except (ImportError, OSError) as error:
-            raise ConfigError(
-                f"model {config.model}: {error}; name MODULE:FUNCTION of a module that can be imported from "
-                f"here, or FILE.py:FUNCTION"
-            ) from error
-        if not callable(found.get(name)):
-            names = [each for each, value in found.items() if callable(value) and not each.startswith("_")]
-            raise ConfigError(
-                f"model {config.model}: {module} has no function {name}{did_you_mean(name, names)}"
-            )
-        options: dict[str, Any] = {"num_outputs": num_outputs}
-        if config.widths is not None:
-            options["widths"] = config.widths
-        try:
-            return found[name](**options)
-        except Exception as error:
-            given = ", ".join(f"{name}={value}" for name, value in options.items())
-            raise ConfigError(f"model {config.model} cannot be made with {given}: {error}") from error
-
-
-@contextlib.contextmanager
-def importable_from(folder: Path) -> Iterator[None]:
-    """Look for modules in `folder` too, while the body runs."""
-    sys.path.insert(0, str(folder))
+    options: dict[str, Any] = {"num_outputs": num_outputs}
+    if config.widths is not None:
+        options["widths"] = config.widths
+    file, _, name = config.model.rpartition(":")
+    sys.path.insert(0, folder := str(Path.cwd()))  # where `python -m` looks for modules, and `jaxce` does not
     try:
-        yield
+        make = runpy.run_path(file)[name] if file.endswith(".py") else pkgutil.resolve_name(config.model)
+        return make(**options)
+    except Exception as error:
+        given = ", ".join(f"{option}={value}" for option, value in options.items())
+        raise ConfigError(
+            f"model {config.model} cannot be made: {type(error).__name__}: {error}; name a function that takes "
+            f"{given}, as MODULE:FUNCTION of a module that can be imported from here, or FILE.py:FUNCTION"
+        ) from error
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(folder)
 
 
 def check_model(config: Config, model: Model, num_outputs: int, input_shape: tuple[int, ...]) -> None:

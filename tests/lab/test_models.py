@@ -256,11 +256,11 @@ def grows(num_outputs): return Pair(init=lambda key, inputs: {"params": jnp.zero
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("nowhere:make", "No module named 'nowhere'; name MODULE:FUNCTION"),
+        ("nowhere:make", "cannot be made: ModuleNotFoundError: No module named 'nowhere'; name a function"),
         ("nowhere.py:make", "No such file or directory"),
-        ("broken:wid", "broken has no function wid, did you mean wide?"),
+        ("broken:wid", "module 'broken' has no attribute 'wid'"),
         ("broken:empty", "made a SimpleNamespace without init and apply: it must have init(key, inputs) and"),
-        ("broken:fails", "cannot be made with num_outputs=3: no room"),
+        ("broken:fails", "cannot be made: ValueError: no room; name a function that takes num_outputs=3, as"),
         ("broken:wide", "it must give 3 numbers for each example, of shape (2, 3)"),
         ("broken:whole", "has parameters of type int32, which have no gradient"),
         ("broken:images", "cannot take inputs of shape (2, 4)"),

@@ -1,6 +1,6 @@
 """report.html: one run on one self-contained page, each section there where the data for it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.filesize import decimal
 
 from jaxce.lab import charts
-from jaxce.lab.charts import Figure
+from jaxce.lab.charts import Figure, Sections
 from jaxce.lab.config import Config
 from jaxce.lab.files import write_whole
 from jaxce.lab.metrics import Metric
@@ -47,21 +47,16 @@ def render(template: str, **context: Any) -> str:
 
 def page_of(run: Run) -> dict[str, Any]:
     """What run.html shows."""
-    config, task, found = run.config, run.task, run.predictions
-    sections: dict[str, Any] = {"figures": [], "galleries": [], "classes": None}
-    if task is not None and found is not None:
-        sections = {
-            "figures": task.figures(found),
-            "galleries": task.galleries(found),
-            "classes": task.class_table(found),
-        }
-    return sections | {
+    config, sections = run.config, Sections()
+    if run.task is not None and run.predictions is not None:
+        sections = run.task.sections(run.predictions)
+    return sections._asdict() | {
         "title": f"{run.name} · jaxce",
         "run": run,
         "subtitle": ", ".join(
             str(config[name]) for name in ("data", "model", "head", "loss") if config.get(name)
         ),
-        "headline": headline(run),
+        "headline": headline(run, sections.numbers),
         "curves": learning_curves(run),
         "command": repeat_command(config),
         "settings": [
@@ -85,20 +80,19 @@ def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows + list(summary.get("versions", {}).items())
 
 
-def headline(run: Run) -> list[tuple[str, str]]:
-    """The few numbers to read first, with their names: of test or, while the run is unfinished, of valid."""
+def headline(run: Run, numbers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The numbers to read first, with their names: of test, and `numbers`; of valid until these are there."""
     if run.summary is None:
         last = run.rows[-1] if run.rows else {}
         part, scores = "valid", {name[6:]: value for name, value in last.items() if name.startswith("valid_")}
     else:
         part, scores = "test", run.summary["test"]
     metrics = {find_metric(name, run.config["loss"]): value for name, value in scores.items()}
-    numbers = [(f"{part} {metric.words}", metric.show(value)) for metric, value in metrics.items()]
+    first = [(f"{part} {metric.words}", metric.show(value)) for metric, value in metrics.items()]
     if run.summary is None:
-        return numbers
-    if run.task is not None and run.predictions is not None:
-        numbers += run.task.numbers(run.predictions)
-    return [*numbers, ("epochs", f"{len(run.rows)}"), ("wall time", seconds(run.summary["wall_seconds"]))]
+        return first
+    wall_time = seconds(run.summary["wall_seconds"])
+    return [*first, *numbers, ("epochs", f"{len(run.rows)}"), ("wall time", wall_time)]
 
 
 def seconds(value: float) -> str:

@@ -58,17 +58,4 @@ def find_metric(name: str, loss: str) -> Metric:
     return next((each for each in metrics if each.name == name), Metric(name, name.replace("_", " ")))
 
 
-__all__ = [
-    "MARGIN_SHARE",
-    "TASKS",
-    "ClassTask",
-    "EmbeddingTask",
-    "Hyperparams",
-    "NumberTask",
-    "Predictions",
-    "SequenceTask",
-    "SetTask",
-    "Task",
-    "find_metric",
-    "make_task",
-]
+__all__ = ["MARGIN_SHARE", "TASKS", "Hyperparams", "Predictions", "Task", "find_metric", "make_task"]

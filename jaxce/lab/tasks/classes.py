@@ -11,11 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 import jaxce
 from jaxce import LOSSES
 from jaxce.lab import charts
-from jaxce.lab.charts import Example, Figure, Gallery, Table, in_hundredths
+from jaxce.lab.charts import Example, Figure, Gallery, Sections, Table, in_hundredths
 from jaxce.lab.metrics import Metric, Reliability, of_each_class, reliability
-from jaxce.lab.tasks.task import ACCURACY, CROSS_ENTROPY, Hyperparams, Predictions, Task
-
-MOST_CLASSES = 50  # more make neither a legible matrix nor a table that is read
+from jaxce.lab.tasks.task import ACCURACY, CROSS_ENTROPY, MOST_CLASSES, Hyperparams, Predictions, Task
 
 
 @dataclass(frozen=True)
@@ -89,32 +87,18 @@ class ClassTask(Task):
         right, confidence = self.right(found), self.confidence(found.outputs)
         return np.lexsort((np.where(right, confidence, -confidence), right))[:count]
 
-    def numbers(self, found: Predictions) -> list[tuple[str, str]]:
-        """Mistakes and calibration error."""
-        right = self.right(found)
-        numbers = [("mistakes", f"{(~right).sum():,} of {len(right):,}")]
-        if self.has_probs:
-            numbers.append(("calibration error", f"{self.calibration(found).expected_error:.3f}"))
-        return numbers
-
-    def figures(self, found: Predictions) -> list[Figure]:
-        """Which classes are taken for which, and calibration."""
-        matrix = [confusion_figure(self, found)] if len(found.classes) <= MOST_CLASSES else []
-        return [*matrix, *calibration_figure(self, found)]
-
-    def galleries(self, found: Predictions) -> list[Gallery]:
-        """The most confident mistakes, and the least confident of the right ones."""
-        return gallery_of_mistakes(self, found) if self.has_probs else []
+    def sections(self, found: Predictions) -> Sections:
+        """Mistakes, confusions, calibration, and precision and recall of each class."""
+        if len(found.classes) > MOST_CLASSES:
+            return sections_of_classes(self, found, [], {})
+        predicted = np.asarray(self.predict(found.outputs)).ravel()
+        rows = of_each_class(predicted, found.labels.ravel(), found.classes)
+        return sections_of_classes(self, found, [confusion_figure(self, found)], rows)
 
     def name(self, label: np.ndarray, classes: tuple[str, ...]) -> str:
         """A label in words: the class, or the classes in their order."""
         names = [classes[i] for i in np.atleast_1d(label)]
         return ("" if all(len(name) == 1 for name in classes) else " ").join(names)
-
-    def class_table(self, found: Predictions) -> Table | None:
-        """Precision, recall, F1 and number of examples of each class."""
-        predicted = np.asarray(self.predict(found.outputs)).ravel()
-        return table_of_classes(of_each_class(predicted, found.labels.ravel(), found.classes))
 
 
 def confusion_figure(task: ClassTask, found: Predictions) -> Figure:
@@ -135,21 +119,25 @@ def confusion_figure(task: ClassTask, found: Predictions) -> Figure:
     return Figure("Confusions", charts.confusion(counts, found.classes), alt, caption)
 
 
-def calibration_figure(task: ClassTask, found: Predictions) -> list[Figure]:
-    """How often predictions were right, by their probability, where they have one."""
+def sections_of_classes(
+    task: ClassTask, found: Predictions, figures: list[Figure], rows: dict[str, dict[str, float]]
+) -> Sections:
+    """Sections with these charts, and these numbers of each class; galleries where there are probabilities."""
+    right = task.right(found)
+    numbers = [("mistakes", f"{(~right).sum():,} of {len(right):,}")]
     if not task.has_probs:
-        return []
+        return Sections(numbers, figures, classes=table_of_classes(rows))
     bins = task.calibration(found)
-    error = f"expected error {bins.expected_error:.3f}"
-    return [
-        Figure(
-            f"Calibration: {error}",
-            charts.reliability_diagram(bins),
-            f"Reliability diagram: fraction right against probability given; {error}.",
-            "Above the dashed line it is better than it says, below it worse. Ten bins; bars: 95 % intervals; "
-            "n: predictions in the bin.",
-        )
-    ]
+    error = f"{bins.expected_error:.3f}"
+    diagram = Figure(
+        f"Calibration: expected error {error}",
+        charts.reliability_diagram(bins),
+        f"Reliability diagram: fraction right against probability given; expected error {error}.",
+        "Above the dashed line it is better than it says, below it worse. Ten bins; bars: 95 % intervals; "
+        "n: predictions in the bin.",
+    )
+    numbers.append(("calibration error", error))
+    return Sections(numbers, [*figures, diagram], gallery_of_mistakes(task, found), table_of_classes(rows))
 
 
 def gallery_of_mistakes(task: ClassTask, found: Predictions) -> list[Gallery]:
@@ -157,34 +145,34 @@ def gallery_of_mistakes(task: ClassTask, found: Predictions) -> list[Gallery]:
     assert found.shown is not None
     predicted, right = np.asarray(task.predict(found.outputs)), task.right(found)
     confidence = task.confidence(found.outputs)
-    wrong_ones: list[Example] = []
-    right_ones: list[Example] = []
+    examples = []
     for i, pixels in zip(found.shown.tolist(), found.inputs, strict=True):
         answer, true = (task.name(each[i], found.classes) for each in (predicted, found.labels))
         percent = f"{100 * confidence[i]:.3g} %"
-        images = charts.pictures(
-            pixels, f"Test example {i}, of class {true}, predicted {answer} with {percent}."
-        )
+        alt = f"Test example {i}, of class {true}, predicted {answer} with {percent}."
         what = "right" if right[i] else f"is {true}"
-        (right_ones if right[i] else wrong_ones).append(
-            Example(images, answer, percent, what, not right[i], f"no. {i}")
-        )
-    total = int((~right).sum())
-    of_all = f"{len(wrong_ones)} of {total:,}" if total > len(wrong_ones) else "all of them"
+        images = charts.pictures(pixels, alt)
+        examples.append(Example(images, answer, percent, what, not right[i], f"no. {i}"))
+    wrong, total = [each for each in examples if each.is_wrong], int((~right).sum())
+    counted = "the only one" if total == 1 else f"{len(wrong)} of {total:,}"
     both = (
         Gallery(
             "The most confident mistakes",
-            f"The answer, its probability, and what is true; {'the only one' if total == 1 else of_all}.",
-            wrong_ones,
+            f"The answer, its probability, and what is true; {counted}.",
+            wrong,
         ),
-        Gallery("Right, but barely", "The right predictions with the lowest probability.", right_ones),
+        Gallery(
+            "Right, but barely",
+            "The right predictions with the lowest probability.",
+            [each for each in examples if not each.is_wrong],
+        ),
     )
     return [gallery for gallery in both if gallery.examples]
 
 
 def table_of_classes(rows: dict[str, dict[str, float]]) -> Table | None:
-    """A row of numbers for each class, and their means; nothing for more classes than are read."""
-    if len(rows) > MOST_CLASSES:
+    """A row of numbers for each class, and their means; None for no rows, or for more than are read."""
+    if not 0 < len(rows) <= MOST_CLASSES:
         return None
     columns = list(next(iter(rows.values())))
     heads = {"f1": "F1", "roc_auc": "ROC area", "support": "examples"}

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import jaxce
 from jaxce import LOSSES, TokenStatistics
-from jaxce.lab.charts import Figure, Gallery, Table
+from jaxce.lab.charts import Sections
 from jaxce.lab.config import Config, is_static
 from jaxce.lab.data import Dataset
 from jaxce.lab.errors import ConfigError
@@ -195,17 +195,9 @@ class EmbeddingTask(Task):
         """Pairs of examples, one after the other."""
         return pairs.hardest_pairs(found.outputs, found.labels, count // 2)
 
-    def figures(self, found: Predictions) -> list[Figure]:
-        """The ROC curve of verification, and the cosines of both sorts of pairs."""
-        return pairs.figures_of_pairs(found)
-
-    def galleries(self, found: Predictions) -> list[Gallery]:
-        """Pairs of two classes that are most alike, and pairs of one class that are least alike."""
-        return pairs.galleries_of_pairs(found)
-
-    def class_table(self, found: Predictions) -> Table | None:
-        """Cosines and verification of each class."""
-        return pairs.table_of_pairs(found)
+    def sections(self, found: Predictions) -> Sections:
+        """How well pairs of one class are separated from pairs of two."""
+        return pairs.sections_of_pairs(found)
 
 
 def check_classes(config: Config, num_classes: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxce.lab import charts
-from jaxce.lab.charts import Figure
+from jaxce.lab.charts import Figure, Sections
 from jaxce.lab.metrics import Metric
 from jaxce.lab.tasks.task import Hyperparams, Predictions, Task
 
@@ -50,14 +50,13 @@ class NumberTask(Task):
             "rmse": float(root_mean_squared_error(labels, predicted)),
         }
 
-    def figures(self, found: Predictions) -> list[Figure]:
+    def sections(self, found: Predictions) -> Sections:
         """Predicted numbers against true ones."""
         error = self.scores_of_all(found.outputs, found.labels)["rmse"]
-        return [
-            Figure(
-                "Predicted against true",
-                charts.true_against_predicted(found.labels, self.predict(found.outputs)),
-                f"Scatter of {len(found.labels)} examples along the diagonal; RMSE {error:.4g}.",
-                "On the dashed line, predictions are right.",
-            )
-        ]
+        scatter = Figure(
+            "Predicted against true",
+            charts.true_against_predicted(found.labels, self.predict(found.outputs)),
+            f"Scatter of {len(found.labels)} examples along the diagonal; RMSE {error:.4g}.",
+            "On the dashed line, predictions are right.",
+        )
+        return Sections(figures=[scatter])

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxce.lab import charts
-from jaxce.lab.charts import Example, Figure, Gallery, Table, in_hundredths
-from jaxce.lab.tasks.task import Predictions
+from jaxce.lab.charts import Example, Figure, Gallery, Sections, Table, in_hundredths
+from jaxce.lab.tasks.task import MOST_CLASSES, Predictions
 
 MOST_COMPARED = 1500  # examples; more than a million pairs draw the same curve
 MOST_NAMED = 20  # classes in a caption
@@ -101,17 +101,24 @@ def hardest_pairs(
     return np.array(found, int)
 
 
-def pairs_of(found: Predictions) -> Verification | None:
-    """The pairs that are compared; None where all are of one class, or none is."""
+def sections_of_pairs(found: Predictions) -> Sections:
+    """The ROC curve of verification, cosines, the hardest pairs, and each class; nothing where no pairs differ."""
     chosen = compared(len(found.labels))
-    _, _, pairs = all_pairs(found.outputs[chosen], found.labels[chosen])
-    return pairs if pairs.same.any() and not pairs.same.all() else None
+    labels = found.labels[chosen]
+    first, second, pairs = all_pairs(found.outputs[chosen], labels)
+    if not pairs.same.any() or pairs.same.all():
+        return Sections()
+    return Sections(
+        figures=figures_of_pairs(found, pairs),
+        galleries=galleries_of_pairs(found),
+        classes=table_of_pairs(found.classes, pairs, labels[first], labels[second])
+        if len(found.classes) <= MOST_CLASSES
+        else None,
+    )
 
 
-def figures_of_pairs(found: Predictions) -> list[Figure]:
+def figures_of_pairs(found: Predictions, pairs: Verification) -> list[Figure]:
     """The ROC curve of verification, and the cosines of both sorts of pairs."""
-    if (pairs := pairs_of(found)) is None:
-        return []
     rate, threshold = pairs.equal_errors
     error = f"{100 * rate:.3g} %"
     one, two = pairs.cosines[pairs.same], pairs.cosines[~pairs.same]
@@ -138,49 +145,45 @@ def figures_of_pairs(found: Predictions) -> list[Figure]:
 
 def galleries_of_pairs(found: Predictions) -> list[Gallery]:
     """The pairs that look most as they should not, with their images."""
-    if found.shown is None or pairs_of(found) is None:
-        return []
+    assert found.shown is not None
     inputs = dict(zip(found.shown.tolist(), found.inputs, strict=True))
-    pairs = [pair_of(found, inputs, int(i), int(j)) for i, j in found.shown.reshape(-1, 2)]
-    apart, together = ([pair for pair in pairs if pair.is_wrong == wrong] for wrong in (True, False))
+    alike: list[Example] = []
+    unlike: list[Example] = []
+    for both in found.shown.reshape(-1, 2).tolist():
+        names = [found.classes[found.labels[i]] for i in both]
+        _, _, pair = all_pairs(found.outputs[both], found.labels[both])
+        cosine = f"cosine {pair.cosines[0]:.3f}"
+        images = []
+        for i, name in zip(both, names, strict=True):
+            alt = f"Test example {i} of class {name}, of a pair with {cosine}."
+            images += charts.pictures(inputs[i], alt)
+        true, number = " and ".join(dict.fromkeys(names)), "no. {} and {}".format(*both)
+        (unlike if pair.same[0] else alike).append(Example(images, cosine, "", true, not pair.same[0], number))
     return [
-        Gallery("Two classes, most alike", "The pairs of two classes with the largest cosines.", apart),
-        Gallery("One class, least alike", "The pairs of one class with the smallest cosines.", together),
+        Gallery("Two classes, most alike", "The pairs of two classes with the largest cosines.", alike),
+        Gallery("One class, least alike", "The pairs of one class with the smallest cosines.", unlike),
     ]
 
 
-def pair_of(found: Predictions, inputs: dict[int, np.ndarray], i: int, j: int) -> Example:
-    """One pair of a gallery."""
-    names = [found.classes[found.labels[k]] for k in (i, j)]
-    cosine = f"cosine {all_pairs(found.outputs[[i, j]], found.labels[[i, j]])[2].cosines[0]:.3f}"
-    images = [
-        shown
-        for k, name in zip((i, j), names, strict=True)
-        for shown in charts.pictures(inputs[k], f"Test example {k} of class {name}, of a pair with {cosine}.")
-    ]
-    return Example(
-        images, cosine, "", " and ".join(dict.fromkeys(names)), names[0] != names[1], f"no. {i} and {j}"
-    )
-
-
-def table_of_pairs(found: Predictions) -> Table | None:
-    """How well each class is verified, by the pairs with at least one example of it.
-
-    A class has a row where two examples or more have it, and others have not. None for no row.
+def table_of_pairs(
+    classes: tuple[str, ...],
+    pairs: Verification,
+    first: Int[np.ndarray, "pairs"],
+    second: Int[np.ndarray, "pairs"],
+) -> Table:
+    """How well each class is verified, by the pairs with at least one example of it; `first` and `second` are
+    the labels of pairs. A class has a row where two examples or more have it, and others have not.
     """
-    chosen = compared(len(found.labels))
-    labels = found.labels[chosen]
-    first, second, pairs = all_pairs(found.outputs[chosen], labels)
     rows = []
-    for label in np.unique(labels):
-        with_it = (labels[first] == label) | (labels[second] == label)
+    for label in np.union1d(first, second):
+        with_it = (first == label) | (second == label)
         own = Verification(pairs.cosines[with_it], pairs.same[with_it])
         if own.same.any() and not own.same.all():
             means = own.cosines[own.same].mean(), own.cosines[~own.same].mean()
             values = map(in_hundredths, (*means, own.area, own.equal_errors[0]))
-            rows.append([found.classes[label], *values, f"{(labels == label).sum():,}"])
-    if not rows:
-        return None
+            # Of n examples, each of one class with each other: n(n − 1)/2 pairs.
+            count = int((1 + np.sqrt(1 + 8 * own.same.sum())) / 2)
+            rows.append([classes[label], *values, f"{count:,}"])
     return Table(
         ["class", "cosine with each other", "cosine with others", "ROC area", "equal error rate", "examples"],
         rows,

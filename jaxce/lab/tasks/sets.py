@@ -11,9 +11,9 @@ from jaxtyping import Array, Float
 
 import jaxce
 from jaxce.lab import charts
-from jaxce.lab.charts import Figure, Table
+from jaxce.lab.charts import Figure, Sections
 from jaxce.lab.metrics import Metric, Reliability, of_each_class, ranking_of_each_class, reliability
-from jaxce.lab.tasks.classes import ClassTask, calibration_figure, table_of_classes
+from jaxce.lab.tasks.classes import ClassTask, sections_of_classes
 from jaxce.lab.tasks.task import ACCURACY, CROSS_ENTROPY, Hyperparams, Predictions
 
 MEAN_AVERAGE_PRECISION = Metric("mAP", "mAP")
@@ -87,31 +87,23 @@ class SetTask(ClassTask):
         """How often a class was there, by its probability."""
         return reliability(self.probs(found.outputs).ravel(), found.labels.ravel() == 1)
 
-    def figures(self, found: Predictions) -> list[Figure]:
-        """ROC curves and calibration."""
-        return [*roc_figure(self, found), *calibration_figure(self, found)]
-
     def name(self, label: np.ndarray, classes: tuple[str, ...]) -> str:
         """The classes of a set."""
         return ", ".join(classes[i] for i in np.flatnonzero(label)) or "none"
 
-    def class_table(self, found: Predictions) -> Table | None:
-        """Ranking, precision, recall, F1 and number of examples of each class."""
+    def sections(self, found: Predictions) -> Sections:
+        """Mistakes, ROC curves, calibration, and ranking, precision and recall of each class."""
         rows = of_each_class(np.asarray(self.predict(found.outputs)), found.labels, found.classes)
-        ranking = zip(*ranking_of_each_class(found.outputs, found.labels), strict=True)
-        return table_of_classes(
-            {
-                name: {"average_precision": precision, "roc_auc": area, **row}
-                for (name, row), (precision, area) in zip(rows.items(), ranking, strict=True)
-            }
-        )
+        ranking = ranking_of_each_class(found.outputs, found.labels)
+        for row, precision, area in zip(list(rows), *ranking, strict=True):
+            rows[row] = {"average_precision": precision, "roc_auc": area} | rows[row]
+        return sections_of_classes(self, found, roc_figure(found, ranking[1]), rows)
 
 
-def roc_figure(task: SetTask, found: Predictions) -> list[Figure]:
+def roc_figure(found: Predictions, areas: Float[np.ndarray, "classes"]) -> list[Figure]:
     """ROC curves of the classes that can be ranked."""
     from sklearn.metrics import roc_curve
 
-    _, areas = ranking_of_each_class(found.outputs, found.labels)
     if np.isnan(areas).all():
         return []
     lines = {

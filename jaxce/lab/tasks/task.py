@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jaxce import LOSSES
-from jaxce.lab.charts import Figure, Gallery, Table
+from jaxce.lab.charts import Sections
 from jaxce.lab.config import LOSS_OPTIONS, Config
 from jaxce.lab.data import Dataset
 from jaxce.lab.errors import ConfigError
@@ -19,6 +19,8 @@ Hyperparams = Mapping[str, Float[Array, ""] | float]
 
 ACCURACY = Metric("accuracy", "accuracy", "%")
 CROSS_ENTROPY = Metric("cross_entropy", "cross-entropy", "nats", larger_is_better=False)
+
+MOST_CLASSES = 50  # more make neither a legible matrix nor a table that is read
 
 # Losses that are no mean of −log p, nor of a weighted form of it.
 NOT_IN_NATS = ("squared_error", "brier_score", "classification_error")
@@ -170,18 +172,6 @@ class Task:
         """Numbers of about `count` examples to show."""
         return np.zeros(0, int)
 
-    def numbers(self, found: Predictions) -> list[tuple[str, str]]:
-        """Names and values beside the metrics."""
-        return []
-
-    def figures(self, found: Predictions) -> list[Figure]:
-        """Charts."""
-        return []
-
-    def galleries(self, found: Predictions) -> list[Gallery]:
-        """Examples with their images."""
-        return []
-
-    def class_table(self, found: Predictions) -> Table | None:
-        """A row for each class."""
-        return None
+    def sections(self, found: Predictions) -> Sections:
+        """What the report shows."""
+        return Sections()

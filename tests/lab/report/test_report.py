@@ -225,10 +225,10 @@ def test_features_are_compared_by_pairs_of_unseen_classes(tmp_path):
     # Cosines: of one class .8 and 0; of two 0, -1, .6 and -.8.
     assert found.shown.tolist() == [1, 2, 0, 3, 2, 3, 0, 1]
     assert found.inputs[2, 0, 0, 0] == 16
-    table = {row[0]: row[1:] for row in task.class_table(found).rows}
+    table = {row[0]: row[1:] for row in task.sections(found).classes.rows}
     assert table["c"] == ["0.800", "-0.300", "1.000", "0.000", "2"]
     assert table["d"][:3] == ["0.000", "-0.300", "0.625"]
-    alike, unlike = task.galleries(found)
+    alike, unlike = task.sections(found).galleries
     assert [(each.answer, each.true) for each in alike.examples] == [
         ("cosine 0.600", "c and d"),
         ("cosine -1.000", "c and d"),
@@ -243,8 +243,8 @@ def test_features_are_compared_by_pairs_of_unseen_classes(tmp_path):
 def test_of_many_classes_a_caption_names_some(rng):
     names = tuple(f"n{i}" for i in range(1000))
     features = rng.normal(size=(100, 3))
-    found = Predictions(features, np.arange(50).repeat(2), names, features)
-    shown, _ = EmbeddingTask(SOFTMAX, 1000).figures(found)
+    found = Predictions(features, np.arange(50).repeat(2), names, features[:2], np.array([0, 1]))
+    shown, _ = EmbeddingTask(SOFTMAX, 1000).sections(found).figures
     assert "n0, n1, " in shown.caption
     assert shown.caption.endswith("n19 and 30 more.")
 
