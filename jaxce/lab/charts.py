@@ -91,7 +91,7 @@ class Gallery(NamedTuple):
 
 
 class Sections(NamedTuple):
-    """What a report says of predictions: numbers with their names, charts, galleries, and a table of classes."""
+    """What a report says of predictions: numbers with their names, charts, galleries, a table of classes."""
 
     numbers: Sequence[tuple[str, str]] = ()
     figures: Sequence[Figure] = ()
@@ -212,18 +212,13 @@ def spread(heights: Float[np.ndarray, "n"], gap: float) -> Float[np.ndarray, "n"
     >>> spread(np.array([0.5, 0.52, 0.1]), 0.1).round(2)
     array([0.46, 0.56, 0.1 ])
     """
+    from sklearn.isotonic import isotonic_regression
+
     order = np.argsort(heights, kind="stable")
-    placed = heights[order].astype(float)
-    for _ in range(50):
-        for low in range(len(placed) - 1):
-            overlap = gap - (placed[low + 1] - placed[low])
-            if overlap > 1e-9:
-                placed[low] -= overlap / 2
-                placed[low + 1] += overlap / 2
-        placed += max(0.0, -float(placed[:1].sum())) - max(0.0, float(placed[-1:].sum()) - 1)
-    result = np.empty_like(placed)
-    result[order] = placed
-    return result
+    steps = gap * np.arange(len(heights))
+    # The nearest heights that rise by `gap` or more are the nearest that rise at all, less the steps.
+    placed = isotonic_regression(heights[order] - steps, y_min=0, y_max=max(1 - steps[-1], 0)) + steps
+    return placed[np.argsort(order)]
 
 
 def confusion(counts: Int[np.ndarray, "classes classes"], classes: Sequence[str]) -> str:

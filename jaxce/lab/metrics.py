@@ -63,18 +63,13 @@ def of_each_class(
     """Precision, recall, F1 and number of examples of each class; of class numbers, or of sets as 0 and 1.
 
     >>> of_each_class(np.array([0, 1, 1]), np.array([0, 1, 0]), ["cat", "dog"])["dog"]
-    {'precision': 0.5, 'recall': 1.0, 'f1': 0.6666666666666666, 'support': 1}
+    {'precision': 0.5, 'recall': 1.0, 'f1-score': 0.6666666666666666, 'support': 1.0}
     """
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import classification_report
 
-    columns = precision_recall_fscore_support(
-        labels, predictions, labels=range(len(classes)), zero_division=0.0
-    )
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return {
-        name: dict(zip(("precision", "recall", "f1", "support"), row, strict=True))
-        for name, row in zip(classes, rows, strict=True)
-    }
+    numbers = range(len(classes))
+    found = classification_report(labels, predictions, labels=numbers, zero_division=0.0, output_dict=True)
+    return {classes[i]: found[str(i)] for i in numbers}
 
 
 def ranking_of_each_class(

@@ -3,8 +3,7 @@
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,12 +11,12 @@ from urllib.parse import urlsplit
 import jax
 import numpy as np
 
-from jaxce.lab.data.examples import Part, Stream, check_held, fits
-from jaxce.lab.data.network import answers
+from jaxce.lab.data.examples import Part, Source, Stream, check_held, fits
 from jaxce.lab.data.split import Dataset, Split
 from jaxce.lab.errors import ConfigError, TrainingError, quiet
 
 PARTS = ("train", "validation", "test")
+SECONDS_TO_ANSWER = 8.0
 
 
 def tfds(name: str, split: Split, folder: Path | None = None) -> Dataset:
@@ -146,28 +145,35 @@ def missing(error: BaseException) -> str:
     return (getattr(error, "name", None) or "tensorflow").partition(".")[0]
 
 
-@dataclass(frozen=True)
-class Fields(Sequence):
-    """Inputs and label of a data source's rows, without its other features."""
-
-    source: Any
-    names: tuple[str, str]
-
-    def __len__(self) -> int:
-        """How many."""
-        return len(self.source)
-
-    def __getitem__(self, i: Any) -> Any:
-        """One row."""
-        row = self.source[i]
-        return tuple(row[name] for name in self.names)
-
-
 def unread_part(source: Any, inputs: str, label: str) -> Stream:
     """One part; of its examples, only their shape is known."""
     count, shape = len(source), source.dataset_info.features[inputs].shape
+
+    def row(i: int) -> tuple[Any, Any]:
+        stored = source[i]
+        return stored[inputs], stored[label]
+
     return Stream(
-        Fields(source, (inputs, label)),
+        Source(count, row),
         jax.ShapeDtypeStruct((count, *shape), np.float32),
         jax.ShapeDtypeStruct((count,), np.int32),
     )
+
+
+def answers(url: str) -> bool:
+    """Whether a server does, with whatever status, within SECONDS_TO_ANSWER: one question in place of the many
+    that libraries ask where there is no network.
+    """
+    import requests  # tensorflow_datasets brings it
+
+    found = []
+
+    def ask() -> None:
+        with contextlib.suppress(requests.exceptions.RequestException):
+            found.append(requests.head(url, timeout=SECONDS_TO_ANSWER))
+
+    # Looking a name up has a time limit of its own, which requests does not know.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_ANSWER)
+    return bool(found)

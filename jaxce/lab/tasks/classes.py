@@ -175,15 +175,15 @@ def table_of_classes(rows: dict[str, dict[str, float]]) -> Table | None:
     if not 0 < len(rows) <= MOST_CLASSES:
         return None
     columns = list(next(iter(rows.values())))
-    heads = {"f1": "F1", "roc_auc": "ROC area", "support": "examples"}
+    heads = {"f1-score": "F1", "roc_auc": "ROC area", "support": "examples"}
     cells = [
-        [name, *(f"{row[c]:,}" if c == "support" else in_hundredths(row[c]) for c in columns)]
+        [name, *(f"{row[c]:,.0f}" if c == "support" else in_hundredths(row[c]) for c in columns)]
         for name, row in rows.items()
     ]
     if len(rows) > 1:
         means = [float(np.nanmean([row[c] for row in rows.values()])) for c in columns[:-1]]
         total = sum(row["support"] for row in rows.values())
-        cells.append(["mean", *map(in_hundredths, means), f"{total:,}"])
+        cells.append(["mean", *map(in_hundredths, means), f"{total:,.0f}"])
     return Table(
         ["class", *(heads.get(c, c.replace("_", " ")) for c in columns)],
         cells,

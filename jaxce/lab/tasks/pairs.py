@@ -102,7 +102,7 @@ def hardest_pairs(
 
 
 def sections_of_pairs(found: Predictions) -> Sections:
-    """The ROC curve of verification, cosines, the hardest pairs, and each class; nothing where no pairs differ."""
+    """The ROC curve, cosines, the hardest pairs, and each class; nothing where all pairs are of one sort."""
     chosen = compared(len(found.labels))
     labels = found.labels[chosen]
     first, second, pairs = all_pairs(found.outputs[chosen], labels)
