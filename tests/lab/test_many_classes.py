@@ -56,7 +56,7 @@ def made_on(config, mesh=None):
     return made, hyperparams(config), dataset
 
 
-def test_the_planted_classes_are_some_of_all_and_examples_lie_about_their_directions():
+def test_planted_examples_lie_about_their_class_directions():
     dataset = planted(SPLIT, CLASSES, SEEN)
     labels = dataset.train.labels
     assert (len(dataset.classes), len(set(labels.tolist())), labels.max() < CLASSES) == (CLASSES, SEEN, True)

@@ -1,10 +1,13 @@
 """report.html and comparison.html: strictly well-formed, self-contained, true to the run, rendered."""
 
 import json
+import os
 import shlex
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,7 +146,7 @@ SECTIONS = {
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
-def test_a_page_is_well_formed_loads_nothing_and_has_the_sections_that_its_labels_allow(kind, kinds):
+def test_a_page_is_well_formed_and_has_its_tasks_sections(kind, kinds):
     assert read_run(kinds[kind]).task.kind == kind
     page = strictly_parsed(write_report(kinds[kind]))
     always = {"How it learned", "Loss", "Accuracy", "Gradient norm", "How it does on the test part", "Settings"}
@@ -186,14 +189,14 @@ def test_an_unfinished_run_is_reported_and_said_to_be_one(tmp_path):
     assert "Unfinished: 0 of 25 epochs" in text_of(strictly_parsed(write_report(folder)))
 
 
-def test_mistakes_come_first_and_the_most_confident_of_them_first():
+def test_the_most_confident_mistakes_come_first():
     logits = np.log([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3], [0.51, 0.49]])
     task, found = ClassTask(SOFTMAX, 2), Predictions(logits, np.zeros(5, int), ("a", "b"), logits)
     assert task.hardest(found, 4).tolist() == [1, 2, 4, 3]
     np.testing.assert_allclose(task.confidence(logits), [0.9, 0.8, 0.6, 0.7, 0.51], rtol=1e-5)
 
 
-def test_one_output_for_two_classes_is_the_probability_of_the_second():
+def test_one_output_for_two_classes_speaks_for_the_second():
     outputs = np.array([[2.0], [-1.0]])
     task, found = ClassTask(SIGMOID, 2), Predictions(outputs, np.array([1, 1]), ("a", "b"), outputs)
     np.testing.assert_allclose(task.probs(outputs)[:, 0, 1], 1 / (1 + np.exp([-2.0, 1.0])), rtol=1e-5)
@@ -390,9 +393,7 @@ def test_a_picture_is_stretched_and_dark_grounds_are_inverted():
 
 
 @pytest.mark.parametrize("width", [390, 1100])
-def test_a_browser_renders_the_pages_without_a_console_error_and_nothing_is_cut_off(
-    width, kinds, browser, tmp_path
-):
+def test_a_browser_renders_the_pages_whole_without_an_error(width, kinds, browser, tmp_path):
     for folder in kinds.values():
         write_report(folder)
     write_comparison(list(kinds.values()), tmp_path / "comparison.html")
@@ -426,3 +427,23 @@ def test_a_browser_renders_the_pages_without_a_console_error_and_nothing_is_cut_
         assert seen["broken"] == 0, page
         assert seen["drawn"] == seen["images"], page
         assert seen["wide"] <= width, page
+
+
+LOGGERS = """
+import logging
+before = {name: logging.getLogger(name).level for name in ("absl", "matplotlib", "PIL")}
+import jaxce.lab.charts, jaxce.lab.data, jaxce.lab.report.comparison, jaxce.lab.tasks
+jaxce.lab.charts.cosines(*[jaxce.lab.charts.np.array([0.1, 0.9])] * 2, 0.5)
+assert before == {name: logging.getLogger(name).level for name in before}
+"""
+
+
+def test_pages_leave_the_loggers_of_others_as_they_were():
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGERS],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

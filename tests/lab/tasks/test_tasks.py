@@ -16,7 +16,12 @@ import jaxce
 from jaxce.lab.config import Config, hyperparams, load_config
 from jaxce.lab.data import Dataset, Examples, Split, multilabel
 from jaxce.lab.errors import ConfigError
-from jaxce.lab.tasks import MARGIN_SHARE, EmbeddingTask, NumberTask, SequenceTask, SetTask, make_task
+from jaxce.lab.tasks import MARGIN_SHARE, TASKS, find_metric, make_task
+from jaxce.lab.tasks.classes import ClassTask
+from jaxce.lab.tasks.embedding import EmbeddingTask
+from jaxce.lab.tasks.numbers import NumberTask
+from jaxce.lab.tasks.sequence import SequenceTask
+from jaxce.lab.tasks.sets import SetTask
 from jaxce.lab.training.step import make_train
 
 ROOT = Path(__file__).parents[3]
@@ -37,7 +42,7 @@ def labels(rng):
 # Sequences
 
 
-def test_four_softmaxes_cost_minus_the_log_probability_of_the_whole_sequence(outputs, labels):
+def test_four_softmaxes_cost_minus_log_p_of_the_whole_sequence(outputs, labels):
     task = SequenceTask(SOFTMAX, 3, length=4)
     assert task.num_outputs == 12
     probs = np.exp(outputs.reshape(7, 4, 3))
@@ -47,14 +52,14 @@ def test_four_softmaxes_cost_minus_the_log_probability_of_the_whole_sequence(out
     np.testing.assert_array_equal(task.predict(outputs), outputs.reshape(7, 4, 3).argmax(-1))
 
 
-def test_sigmoids_of_a_sequence_ask_of_each_class_at_each_position(outputs, labels):
+def test_sigmoids_of_a_sequence_cost_each_class_by_itself(outputs, labels):
     task = SequenceTask("sigmoid_binary_cross_entropy", 3, length=4)
     signs = np.where(labels[..., None] == np.arange(3), 1, -1).reshape(7, 12)
     expected = np.log1p(np.exp(-signs * outputs)).sum(-1)
     np.testing.assert_allclose(task.losses(outputs, labels, {}), expected, rtol=1e-5)
 
 
-def test_one_softmax_over_all_positions_shares_its_probability_between_them(outputs, labels):
+def test_one_softmax_over_all_positions_shares_one_probability(outputs, labels):
     task = SequenceTask("softmax_cross_entropy", 3, length=4, joint=True)
     log_probs = outputs - np.log(np.exp(outputs).sum(-1, keepdims=True))
     right = np.take_along_axis(log_probs.reshape(7, 4, 3), labels[..., None], -1)[..., 0]
@@ -77,7 +82,7 @@ def test_a_sequence_is_right_when_every_position_is(labels):
 # Sets
 
 
-def test_a_set_costs_each_class_by_itself_and_is_ranked_class_by_class(rng):
+def test_a_set_costs_and_ranks_each_class_by_itself(rng):
     task = SetTask("sigmoid_binary_cross_entropy", 3)
     outputs, labels = rng.normal(size=(9, 3)), rng.integers(2, size=(9, 3))
     expected = np.log1p(np.exp(np.where(labels, -outputs, outputs))).sum(-1)
@@ -94,7 +99,7 @@ def canvases(tmp_path_factory):
 
 
 @pytest.mark.parametrize("loss", ["sigmoid_binary_cross_entropy", "sigmoid_focal_loss", "asymmetric_loss"])
-def test_digits_on_canvases_are_found_far_better_than_by_guessing(loss, canvases):
+def test_digits_on_canvases_are_found_better_than_by_guessing(loss, canvases):
     config = replace(load_config("multilabel"), loss=loss, widths=(8, 16, 64), batch_size=32, epochs=8)
     task = make_task(config, canvases)
     made, numbers = make_train(config, (20, 20, 1), task, 1200), hyperparams(config)
@@ -121,7 +126,7 @@ def embedding(head, degree=None):
     return EmbeddingTask(SOFTMAX, 3, width=4, head=head, degree=degree, has_unseen=True)
 
 
-def test_without_a_head_a_linear_layer_classifies_the_features_of_classes_seen(features):
+def test_without_a_head_a_linear_layer_classifies_features(features):
     outputs, params, labels = features
     params["head"]["kernel"][:, 0] *= 100  # a length that cosines would not see
     found = embedding(None).measure(outputs, labels, {}, params)
@@ -170,7 +175,7 @@ def test_a_margin_comes_in_from_logits_without_it(head, degree, numbers, feature
     assert without < loss(**{MARGIN_SHARE: 0.5}) < loss()
 
 
-def test_the_share_of_the_margin_rises_from_step_to_step_and_evaluation_has_all_of_it(rng):
+def test_the_margin_rises_by_steps_and_evaluation_has_all_of_it(rng):
     config = Config(
         model="linear", head="cosface", margin=0.5, scale=8.0, embedding_width=4, optimizer="sgd",
         schedule="constant", learning_rate=1e-9, batch_size=10, epochs=3, margin_epochs=1.5,
@@ -194,6 +199,102 @@ def test_the_share_of_the_margin_rises_from_step_to_step_and_evaluation_has_all_
     np.testing.assert_allclose(made.evaluate(state, numbers, alike)["loss"], losses[6], rtol=1e-5)
 
 
+# Cross-entropy and metrics
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("loss", [SOFTMAX, "softmax_focal_loss", "sigmoid_binary_cross_entropy", "brier_score"])
+def test_cross_entropy_is_minus_log_p_whatever_the_loss(loss, outputs, labels):
+    task, numbers = ClassTask(loss, 12), {"label_smoothing": 0.3} if loss == SOFTMAX else {}
+    found = task.measure(jnp.asarray(outputs), labels[:, 0], numbers, {})
+    expected = -log_softmax(outputs)[np.arange(7), labels[:, 0]].mean()
+    np.testing.assert_allclose(found["cross_entropy"], expected, rtol=1e-5)
+    assert not np.isclose(found["loss"], expected)
+
+
+def test_cross_entropy_of_two_classes_is_that_of_a_sigmoid(outputs):
+    task, classes = ClassTask("sigmoid_focal_loss", 2), np.array([0, 1, 1, 0, 0, 1, 0])
+    found = task.measure(jnp.asarray(outputs[:, :1]), classes, {}, {})["cross_entropy"]
+    expected = np.log1p(np.exp(np.where(classes, -1, 1) * outputs[:, 0])).mean()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_cross_entropy_of_a_sequence_is_of_the_whole(joint, outputs, labels):
+    task = SequenceTask("softmax_cross_entropy", 3, length=4, joint=joint)
+    found = task.measure(jnp.asarray(outputs), labels, {}, {})["cross_entropy"]
+    log_probs = log_softmax(outputs.reshape(7, 4, 3))
+    expected = -np.take_along_axis(log_probs, labels[..., None], -1).sum() / 7
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_cross_entropy_of_a_set_is_of_the_whole(rng):
+    outputs, labels = rng.normal(size=(9, 3)).astype(np.float32), rng.integers(2, size=(9, 3))
+    found = SetTask("asymmetric_loss", 3).measure(jnp.asarray(outputs), labels, {}, {})["cross_entropy"]
+    expected = np.log1p(np.exp(np.where(labels, -outputs, outputs))).sum(-1).mean()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", [None, "cosface", "soft_margin_softmax", "large_margin_softmax"])
+def test_cross_entropy_of_features_is_without_margin(head, features):
+    outputs, params, labels = features
+    task = embedding(head, 2 if head == "large_margin_softmax" else None)
+    numbers = {"cosface": {"scale": 8.0}, None: {"label_smoothing": 0.1}}.get(head, {})
+    found = task.measure(outputs, labels, numbers, params)
+    kernel = params["head"]["kernel"]
+    scaled = 8 * jaxce.normalized_cosines(outputs, kernel)
+    logits = np.asarray(scaled) if head == "cosface" else outputs @ kernel
+    expected = -log_softmax(logits)[np.arange(4), labels[:4]].mean()
+    np.testing.assert_allclose(found["cross_entropy"], expected, rtol=1e-5)
+    assert not np.isclose(found["loss"], expected)
+
+
+@pytest.mark.parametrize(
+    "task", [ClassTask("squared_error", 3), SequenceTask("squared_error", 3, 4), NumberTask("squared_error", 0)]
+)
+def test_outputs_that_are_no_logits_have_no_cross_entropy(task, outputs, labels):
+    outputs = jnp.asarray(outputs[:, : task.num_outputs])
+    given = {"class": labels[:, 0], "sequence": labels, "number": labels[:, 0].astype(np.float32)}[task.kind]
+    assert "cross_entropy" not in task.measure(outputs, given, {}, {})
+
+
+def test_a_training_step_measures_no_cross_entropy(outputs, labels):
+    task = ClassTask(SOFTMAX, 12)
+    found = task.measure(jnp.asarray(outputs), labels[:, 0], {}, {}, jax.random.key(0))
+    assert set(found) == {"loss", "accuracy"}
+
+
+def test_every_score_is_a_metric_with_unit_and_direction(outputs, labels, features):
+    sets = np.asarray(outputs[:, :3] > 0, int)
+    found = {
+        ClassTask(SOFTMAX, 12): (outputs, labels[:, 0]),
+        SequenceTask(SOFTMAX, 3, 4): (outputs, labels),
+        SetTask("sigmoid_binary_cross_entropy", 3): (outputs[:, :3], sets),
+        NumberTask("squared_error", 0): (outputs[:, :1], labels[:, 0].astype(np.float32)),
+        embedding("arcface"): (np.tile(features[0], (2, 1)), np.array([0, 3, 1, 2, 4, 0, 3, 3, 4, 4])),
+    }
+    assert {task.kind for task in found} == set(TASKS)
+    for task, (given, truth) in found.items():
+        measured = task.measure(jnp.asarray(given), truth, {}, features[1])
+        scores = task.scores(jax.device_get(measured) | {"outputs": given}, truth)
+        assert set(scores) == set(task.metrics), task
+        assert task.headline.name in scores
+        for name, metric in task.metrics.items():
+            assert find_metric(name, task.loss) == metric
+            worse = ("loss", "cross_entropy", "rmse", "equal_error_rate")
+            assert metric.larger_is_better == (name not in worse)
+            assert (metric.unit == "%") == name.endswith(("accuracy", "error_rate"))
+
+
+def test_a_loss_is_in_nats_where_it_is_of_probabilities():
+    assert find_metric("loss", SOFTMAX).unit == "nats"
+    assert find_metric("loss", "squared_error").unit == ""
+    assert find_metric("a_new_one", SOFTMAX).words == "a new one"
+
+
 # What fits what
 
 
@@ -214,7 +315,7 @@ def test_the_share_of_the_margin_rises_from_step_to_step_and_evaluation_has_all_
         ({"head": "arcface"}, "class", None),
     ],
 )
-def test_a_loss_that_does_not_fit_the_labels_is_refused_with_those_that_do(changes, labels, message):
+def test_a_loss_that_does_not_fit_is_refused_with_those_that_do(changes, labels, message):
     part = Examples(np.zeros((4, 2), np.float32), np.zeros(4, np.int32))
     dataset = Dataset(part, part, part, classes=("a", "b"), labels=labels)
     config = replace(Config(), **changes)

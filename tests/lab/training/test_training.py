@@ -97,7 +97,7 @@ def test_the_loss_falls_and_the_classes_are_found():
 # Epochs
 
 
-def test_an_epoch_takes_each_example_at_most_once_in_an_order_of_its_own():
+def test_an_epoch_takes_each_example_at_most_once():
     orders = [np.asarray(epoch_order(KEY, epoch, 40, 16)) for epoch in range(3)]
     for order in orders:
         assert order.shape == (2, 16)
@@ -122,7 +122,7 @@ def test_a_batch_larger_than_the_data_is_all_of_it():
     assert_same_bits(full, large)
 
 
-def test_evaluation_counts_every_example_once_whatever_the_batch_size():
+def test_evaluation_counts_every_example_once():
     state = train(CONFIG, 2)[0][-1]
     scores = [functions(replace(CONFIG, batch_size=size)).evaluate(state, {}, CLOUDS) for size in (16, None, 1)]
     (layer,) = state.params.values()
@@ -156,7 +156,7 @@ def test_one_compiled_program_serves_all_numbers():
     assert epoch._cache_size() == 1
 
 
-def test_settings_trained_side_by_side_equal_settings_trained_alone():
+def test_settings_side_by_side_equal_settings_alone():
     configs = [replace(CONFIG, learning_rate=lr, label_smoothing=a) for lr, a in [(0.1, 0.0), (0.2, 0.1)]]
     numbers = jax.tree.map(lambda *each: jnp.array(each), *map(hyperparams, configs))
     made = functions(configs[0])
@@ -200,7 +200,7 @@ def test_an_optimizer_is_optaxs_with_weight_decay_on_kernels(name, rng):
     assert not np.allclose(results[0]["kernel"], params["kernel"], atol=1e-4)
 
 
-def test_a_long_gradient_is_scaled_down_to_the_clip_norm_and_a_short_one_left():
+def test_a_long_gradient_alone_is_scaled_down_to_the_clip_norm():
     config = replace(CONFIG, clip_norm=2.0, learning_rate=1.0)
     tx = make_optimizer(config, hyperparams(config), steps_per_epoch=1)
     for grads, expected in [([3.0, 4.0], [-1.2, -1.6]), ([0.3, 0.4], [-0.3, -0.4])]:
@@ -209,7 +209,7 @@ def test_a_long_gradient_is_scaled_down_to_the_clip_norm_and_a_short_one_left():
         np.testing.assert_allclose(updates["bias"], expected, rtol=1e-6)
 
 
-def test_the_learning_rate_rises_over_the_warm_up_then_follows_half_a_cosine_to_zero():
+def test_the_learning_rate_warms_up_then_follows_half_a_cosine():
     schedule = make_schedule(Config(epochs=10, warmup_epochs=1.5), steps_per_epoch=2)
     fractions = np.array([float(schedule(step)) for step in range(21)])
     np.testing.assert_allclose(fractions[:4], [1 / 4, 2 / 4, 3 / 4, 1], rtol=1e-6)
@@ -235,7 +235,7 @@ def test_the_schedule_reaches_the_parameters():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.params, by_hand)
 
 
-def test_the_running_mean_of_the_parameters_is_what_evaluation_uses():
+def test_evaluation_uses_the_running_mean_of_the_parameters():
     config = replace(CONFIG, ema_decay=0.4, batch_size=None)
     states, _ = train(config, 3)
     mean = states[0].params
@@ -306,7 +306,7 @@ def test_the_coefficients_are_those_of_scikit_learn(name):
     np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
 
 
-def test_the_settings_for_house_prices_find_the_ridge_of_scikit_learn(rng):
+def test_house_prices_settings_find_scikit_learns_ridge(rng):
     config = load_config("house_prices")
     features = rng.normal(size=(14_448, 8)) @ rng.normal(size=(8, 8))  # correlated, as the real ones are
     features = ((features - features.mean(0)) / features.std(0)).astype(np.float32)
@@ -325,7 +325,7 @@ def test_the_settings_for_house_prices_find_the_ridge_of_scikit_learn(rng):
 
 
 @pytest.mark.parametrize("penalty", [1.0, 0.0])
-def test_least_squares_finds_the_model_and_the_r2_of_scikit_learn(penalty):
+def test_least_squares_finds_scikit_learns_model_and_r2(penalty):
     config = load_config("regression")
     dataset = DATASETS["regression"](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     num_train = len(dataset.train.labels)
@@ -409,7 +409,7 @@ def test_a_run_measures_valid_and_test_with_its_own_state(finished, tiny):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), saved.params, state.params)
 
 
-def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(finished, tiny, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one(finished, tiny, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -459,7 +459,7 @@ def test_nothing_to_resume_is_said(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [32, None], ids=["in the next step", "in the valid part"])
-def test_a_loss_that_is_not_finite_is_named_with_its_step_and_never_saved(batch_size, tmp_path, tiny):
+def test_a_loss_that_is_not_finite_is_named_and_never_saved(batch_size, tmp_path, tiny):
     config = replace(tiny, optimizer="sgd", learning_rate=1e30, schedule="constant", batch_size=batch_size)
     with pytest.raises(TrainingError, match=r"^the loss is (nan|inf) at step 2: lower the learning rate"):
         run(config, tmp_path / "run")
