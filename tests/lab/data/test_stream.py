@@ -103,7 +103,7 @@ def epoch_of(seed, epoch, **shard):
 # The order
 
 
-def test_an_epoch_has_whole_batches_and_leaves_out_others_each_time(small_blocks):
+def test_an_epoch_has_whole_batches_and_leaves_others_out(small_blocks):
     epochs = [epoch_of(seed=0, epoch=epoch) for epoch in range(20)]
     assert all(order.shape == (STEPS, BATCH) for order in epochs)
     assert all(len(np.unique(order)) == STEPS * BATCH for order in epochs)

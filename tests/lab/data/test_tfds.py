@@ -107,7 +107,7 @@ def numbers_of(part):
     return (level - 150 * part.labels) // 2
 
 
-def test_pictures_come_scaled_with_their_labels_and_own_test_part(folder):
+def test_pictures_come_scaled_with_labels_and_own_test_part(folder):
     dataset = tfds("our_shapes", SPLIT, folder)
     assert dataset.classes == ("dark", "light")
     parts = [dataset.train, dataset.valid, dataset.test]

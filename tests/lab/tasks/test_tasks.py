@@ -127,8 +127,10 @@ def embedding(head, degree=None):
 
 
 def test_without_a_head_a_linear_layer_classifies_features(features):
-    outputs, params, labels = features
-    params["head"]["kernel"][:, 0] *= 100  # a length that cosines would not see
+    _, params, labels = features
+    # By logits all are of class 0, whose vector is long; by cosines, of class 2.
+    params["head"]["kernel"] = np.diag([100, 1, 1, 1]).astype(np.float32)[:, :3]
+    outputs = np.tile(np.float32([0.2, 0, 1, 0]), (5, 1))
     found = embedding(None).measure(outputs, labels, {}, params)
     logits = (outputs @ params["head"]["kernel"])[:4]
     cosines = np.asarray(jaxce.normalized_cosines(outputs, params["head"]["kernel"]))[:4]
