@@ -55,16 +55,16 @@ def loop_over_settings() -> None:
 
     from jaxce.lab.config import hyperparams, load_config
     from jaxce.lab.data import DATASETS, Split
+    from jaxce.lab.tasks import make_task
     from jaxce.lab.training.devices import cache_compilations
-    from jaxce.lab.training.fitting import make_objective
     from jaxce.lab.training.step import make_train
 
     cache_compilations()
     config = load_config("digits")
     dataset = DATASETS["digits"](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     train, valid, test = (jax.device_put(part) for part in (dataset.train, dataset.valid, dataset.test))
-    objective = make_objective(config, dataset)
-    functions = make_train(config, dataset.train.inputs.shape[1:], objective, len(dataset.train.labels))
+    task = make_task(config, dataset)
+    functions = make_train(config, dataset.train.inputs.shape[1:], task, len(dataset.train.labels))
     train_epoch = jax.jit(functions.train_epoch, donate_argnums=0)
     init, evaluate = jax.jit(functions.init), jax.jit(functions.evaluate)
     for rate, smoothing, seed in itertools.product(LEARNING_RATES, SMOOTHINGS, SEEDS):

@@ -18,7 +18,7 @@ import optax
 from benchmarks.timing import Contender, Work, installed
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.data import Examples
-from jaxce.lab.training.objective import Objective
+from jaxce.lab.tasks.classes import ClassTask
 from jaxce.lab.training.step import make_train
 
 BATCH, STEPS, CLASSES = 128, 10, 10
@@ -39,8 +39,8 @@ def step_contenders(size: int, dense: int) -> Mapping[str, Contender | None]:
 def jaxce_step(examples: Examples, dense: int) -> Contender:
     """An epoch of jaxce: the gather of its batches included."""
     config = Config(widths=(32, 64, dense), batch_size=BATCH)
-    objective = Objective(config.loss, CLASSES)
-    functions = make_train(config, examples.inputs.shape[1:], objective, len(examples.labels))
+    task = ClassTask(config.loss, CLASSES)
+    functions = make_train(config, examples.inputs.shape[1:], task, len(examples.labels))
     numbers = hyperparams(config)
     train_epoch = jax.jit(functions.train_epoch)
     state = jax.jit(functions.init)(jax.random.key(0), numbers)

@@ -11,4 +11,4 @@ process takes 10 s, and 6 s from the second time on, when the compiled programs 
 
 from jaxce.lab.config import Config
 
-config = Config(data="digits", model="cnn", label_smoothing=0.1, learning_rate=3e-3, epochs=100)
+config = Config(data="digits", model="cnn", label_smoothing=0.005, learning_rate=3e-3, epochs=100)

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import jaxce
-from jaxce.lab.report.charts import BLUE, GREY, ORANGE, PERCENT, STYLE
+from jaxce.lab.charts import BLUE, GREY, ORANGE, STYLE, percent
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -67,7 +67,7 @@ def draw_wrong_start(axes: Axes) -> None:
         axes.plot(probabilities_while_learning(grad), color=colour, linewidth=2.2)
         axes.text(*at, name, color=colour)
     axes.set(xlabel="gradient step", ylabel="probability of the true class", ylim=(-0.03, 1.03))
-    axes.yaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_formatter(percent)
     axes.set_title("Confidently wrong at the start, p = .00005", loc="left", fontsize=10)
 
 
@@ -87,7 +87,7 @@ def draw_digits(axes: Axes) -> None:
     told = f"test, after {len(rows)} epochs: {100 * summary['test']['accuracy']:.2f} %"
     axes.text(29, 0.972, told, color=ORANGE, ha="right", va="top")
     axes.set(xlabel="epoch", ylabel="accuracy", xlim=(0, 30), ylim=(0.6, 1.015))
-    axes.yaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_formatter(percent)
     axes.set_title("Handwritten digits, python train.py", loc="left", fontsize=10)
 
 
@@ -111,7 +111,7 @@ def draw_tumor(axes: Axes) -> None:
     axes.text(25, 0.9, f"{int(malignant.sum())} malignant", color=ORANGE, ha="right")
     axes.text(7, 0.08, f"{int((1 - malignant).sum())} benign", color=BLUE)
     axes.set(xlabel="mean radius of the cell nuclei", ylabel="probability of malignant")
-    axes.yaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_formatter(percent)
 
 
 def save(name: str, *draws: Callable[[Axes], None], width: float) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxce.lab.config import hyperparams, load_config
 from jaxce.lab.data import DATASETS, Split
 from jaxce.lab.sweep.program import Program, in_turns
-from jaxce.lab.training.fitting import make_objective
+from jaxce.lab.tasks import make_task
 from jaxce.lab.training.step import make_train
 
 SETTINGS = 8
@@ -28,7 +28,7 @@ def main(rounds: int) -> None:
     steps = len(dataset.train.labels) // config.batch_size
 
     functions = make_train(
-        config, dataset.train.inputs.shape[1:], make_objective(config, dataset), len(dataset.train.labels)
+        config, dataset.train.inputs.shape[1:], make_task(config, dataset), len(dataset.train.labels)
     )
     train_epoch, evaluate = jax.jit(functions.train_epoch), jax.jit(functions.evaluate)
     numbers = hyperparams(config)

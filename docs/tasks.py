@@ -21,8 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
-from jaxce.lab.metrics import expected_calibration_error
-from jaxce.lab.report.charts import BLUE, GREEN, ORANGE, PERCENT, STYLE
+from jaxce.lab.charts import BLUE, GREEN, ORANGE, STYLE, percent
+from jaxce.lab.metrics import reliability
 
 IMAGES = Path(__file__).parent / "images"
 CAPTCHA_WAYS = {"four softmaxes": BLUE, "forty sigmoids": GREEN, "one softmax": ORANGE}
@@ -101,7 +101,7 @@ def reading(folder: Path) -> str:
     return (
         f"{folder.name}: {right.mean():.2%} right; softmax over all gives a digit that is there "
         f"{of_truth(over_all).mean():.2f}; place by place, -log of the whole {loss:.3f}, confidence "
-        f"{confidence.mean():.1%}, calibration error {expected_calibration_error(confidence, right):.1%}"
+        f"{confidence.mean():.1%}, calibration error {reliability(confidence, right).expected_error:.1%}"
     )
 
 
@@ -116,7 +116,7 @@ def draw_captcha(axes: Axes, groups: dict[str, list[Finished]]) -> None:
             )
         axes.text(*places[name], name, color=colour)
     axes.set(xlabel="epoch", ylabel="whole captchas right", xticks=range(1, 6))
-    axes.yaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_formatter(percent)
 
 
 def draw_open_set(axes: Axes, groups: dict[str, list[Finished]]) -> None:
@@ -128,7 +128,7 @@ def draw_open_set(axes: Axes, groups: dict[str, list[Finished]]) -> None:
         axes.plot(values, [height] * len(values), "o", color=colour, markersize=5, alpha=0.6, mew=0)
     axes.set(xlabel="equal-error rate on numbers never seen", yticks=range(len(order)), xlim=(0, None))
     axes.set_yticklabels(order)
-    axes.xaxis.set_major_formatter(PERCENT)
+    axes.xaxis.set_major_formatter(percent)
 
 
 def rates(runs: Sequence[Finished]) -> list[float]:

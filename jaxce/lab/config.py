@@ -66,6 +66,15 @@ def one_of(names: Iterable[str]) -> str:
     return f"{{{','.join(names)}}}"
 
 
+# The models that have a name, and how many widths each takes.
+WIDTHS_OF: dict[str, tuple[Callable[[int], bool], str]] = {
+    "cnn": (lambda count: count >= 2, "two or more, the last a dense layer's"),
+    "group_norm_cnn": (lambda count: count >= 2, "two or more, the last a dense layer's"),
+    "mlp": (lambda count: count >= 1, "one or more"),
+    "linear": (lambda count: count == 0, "none"),
+}
+
+
 @dataclass(frozen=True)
 class Config:
     """One training run, whole: the same config, code and device give the same numbers.
@@ -84,8 +93,9 @@ class Config:
     split_seed: int = 0
     """Seed of the split. Leave it alone when comparing runs: another split is another test."""
 
-    model: Literal["cnn", "group_norm_cnn", "mlp", "linear"] = "cnn"
-    """Model: a kind of network, or `linear` for logistic, softmax and least-squares regression."""
+    model: Annotated[str, tyro.conf.arg(metavar=one_of([*WIDTHS_OF, "MODULE:FUNCTION"]))] = "cnn"
+    """Model: a kind of network; `linear` for logistic, softmax and least-squares regression; or the Python
+    function that makes your own, MODULE:FUNCTION or FILE.py:FUNCTION (docs/models.md)."""
     widths: tuple[int, ...] | None = None
     """Layer widths. cnn: stages, then one dense layer (None: 32 64 128, with group norm 32 64 128 256); mlp:
     hidden layers (None: 256)."""
@@ -97,7 +107,8 @@ class Config:
     joint_softmax: bool = False
     """One softmax_cross_entropy over the outputs of all positions, not one each: the wrong tool, to show it."""
     label_smoothing: float | None = None
-    """Part of the target's mass that is spread evenly. None: the loss's own default, here as below."""
+    """Part of the target's mass that is spread evenly over the classes. None, in this option of the loss and in
+    those that follow: the loss's own default."""
     z_loss: float | None = None
     """Weight of the squared log-sum-exp added to a softmax loss: keeps logits from drifting."""
     pos_weight: float | None = None
@@ -164,10 +175,14 @@ class Config:
         """
         if isinstance(self.widths, list):  # as JSON has it; a tuple can be hashed
             object.__setattr__(self, "widths", tuple(self.widths))
+        if callable(self.model):
+            object.__setattr__(self, "model", name_of(self.model))
         for name, kind in get_type_hints(Config).items():
             check(name, getattr(self, name), has_type(getattr(self, name), kind), in_words(kind))
         if not is_data(self.data):
             choose("data", self.data, NAMES)
+        if ":" not in self.model:
+            choose("model", self.model, [*WIDTHS_OF, "MODULE:FUNCTION", "FILE.py:FUNCTION"])
         for name, (fits, expected) in RANGES.items():
             value = getattr(self, name)
             check(name, value, value is None or (math.isfinite(value) and fits(value)), expected)
@@ -178,8 +193,9 @@ class Config:
             check(name, getattr(self, name), fits_run, f"from 0 to epochs = {self.epochs}")
         if self.widths is not None:
             check("widths", self.widths, all(width >= 1 for width in self.widths), "at least 1 each")
-            fits_model, expected = WIDTHS_OF[self.model]
-            check(f"widths of model {self.model}", self.widths, fits_model(len(self.widths)), expected)
+            if self.model in WIDTHS_OF:
+                fits_model, expected = WIDTHS_OF[self.model]
+                check(f"widths of model {self.model}", self.widths, fits_model(len(self.widths)), expected)
         check_loss(self)
         check_head(self)
 
@@ -201,13 +217,6 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "split_seed": (lambda x: 0 <= x < 2**32, "from 0 to 2**32 - 1"),
 }
 
-WIDTHS_OF: dict[str, tuple[Callable[[int], bool], str]] = {
-    "cnn": (lambda count: count >= 2, "two or more, the last a dense layer's"),
-    "group_norm_cnn": (lambda count: count >= 2, "two or more, the last a dense layer's"),
-    "mlp": (lambda count: count >= 1, "one or more"),
-    "linear": (lambda count: count == 0, "none"),
-}
-
 
 def has_type(value: object, kind: Any) -> bool:
     """Whether a field of type `kind` can hold `value`; a whole number is a number too.
@@ -224,6 +233,29 @@ def has_type(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """How a config stores a function: MODULE:FUNCTION, or FILE.py:FUNCTION of one that stands in a config file.
+
+    >>> name_of(math.prod)
+    'math:prod'
+    """
+    code = getattr(function, "__code__", None)
+    module, name = getattr(function, "__module__", None), getattr(function, "__name__", None)
+    if module in ("<run_path>", "__main__"):
+        module = code and code.co_filename
+    if module is None or name is None or function.__qualname__ != name or name == "<lambda>":
+        raise ConfigError(
+            f"model {function!r} cannot be stored: give a function of a module's or file's top level, or "
+            f"MODULE:FUNCTION"
+        )
+    return f"{module}:{name}"
+
+
+def is_static(record: Any, option: str) -> bool:
+    """Whether an option of a loss or head in jaxce.LOSSES has to be a Python integer, and cannot be traced."""
+    return option in record.static
 
 
 def check_loss(config: Config) -> None:
@@ -264,7 +296,7 @@ def check_head(config: Config) -> None:
     for name, value in options.items():
         if name not in head.options:
             raise ConfigError(f"{name} is no option of {config.head}")
-        if isinstance(head.options[name], int):
+        if is_static(head, name):
             check(
                 f"{name} of {config.head}",
                 value,

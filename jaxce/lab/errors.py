@@ -1,7 +1,9 @@
 """What goes wrong by no fault of the program: each message is one sentence to the person who can correct it."""
 
 import difflib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -55,3 +57,16 @@ def in_words(kind: Any) -> str:
         return "whole numbers" if int in get_args(kind) else in_words(get_args(kind)[0])
     words = {bool: "True or False", int: "a whole number", float: "a number", str: "a name", Path: "a path"}
     return words.get(kind, "None")
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Keep what other libraries log below an error off the terminal while the body runs."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    try:
+        for name in loggers:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

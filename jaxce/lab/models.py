@@ -1,59 +1,186 @@
-"""Networks as frozen descriptions with pure `init` and `apply`: the only file that imports Flax."""
+"""Models: the built-in networks, and any pair of functions `init` and `apply` that a config names."""
 
+import inspect
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import pkgutil
+import runpy
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxce.lab.config import WIDTHS_OF, Config
+from jaxce.lab.errors import ConfigError
+
 Params = dict[str, Any]
+
+CARRIED = "carried"
 
 DEFAULT_WIDTHS = {"cnn": (32, 64, 128), "group_norm_cnn": (32, 64, 128, 256), "mlp": (256,), "linear": ()}
 
 
-@dataclass(frozen=True)
-class Model:
-    """A network, described; its parameters live outside, in a plain tree.
+class Model(NamedTuple):
+    """A network as training calls it: pure functions, whatever library it was written with.
 
     Attributes:
-        name: `cnn` and `group_norm_cnn` on images [N, H, W, C]; `mlp` and `linear` on inputs of any shape,
-            flattened.
-        num_outputs: Numbers that come out for each example.
-        widths: Layer widths, None for those of DEFAULT_WIDTHS.
-
-    >>> model = Model("linear", num_outputs=3)
-    >>> params = model.init(jax.random.key(0), (4,))
-    >>> model.apply(params, jnp.ones((2, 4))).shape
-    (2, 3)
+        init: (key, inputs) -> the parameters and, under CARRIED, what is carried from step to step without a
+            gradient, such as batch statistics; nothing for most.
+        apply: (params, inputs, key) -> outputs [batch, outputs], and what is carried then, under CARRIED too.
+            With a key, another one in each step, it is a training step, with dropout where there is some; with
+            None an evaluation.
     """
 
-    name: str
-    num_outputs: int
-    widths: tuple[int, ...] | None = None
+    init: Callable[[PRNGKeyArray, Array], Params]
+    apply: Callable[..., tuple[Array, Params]]
 
-    @property
-    def _module(self) -> nn.Module:
-        widths = DEFAULT_WIDTHS[self.name] if self.widths is None else self.widths
-        if self.name in ("cnn", "group_norm_cnn"):
-            normalize = self.name == "group_norm_cnn"
-            return ConvolutionalNetwork(widths[:-1], widths[-1], self.num_outputs, normalize)
-        return DenseNetwork(widths, self.num_outputs)
 
-    def init(self, key: PRNGKeyArray, input_shape: Sequence[int]) -> Params:
-        """Fresh parameters for inputs of `input_shape`, the batch axis left out."""
-        return self._module.init(key, jnp.zeros((1, *input_shape)))["params"]
+def split(params: Params) -> tuple[Params, Params]:
+    """What is trained, and what is carried, under CARRIED."""
+    carried = {name: tree for name, tree in params.items() if name == CARRIED}
+    return {name: tree for name, tree in params.items() if name != CARRIED}, carried
 
-    def apply(
-        self, params: Params, inputs: Float[Array | np.ndarray, "batch *shape"]
-    ) -> Float[Array, "batch outputs"]:
-        """Outputs, for a classifier its logits, one row per example."""
-        outputs: Array = self._module.apply({"params": params}, inputs)  # type: ignore[assignment]  # params alone
-        return outputs
+
+def make_model(config: Config, num_outputs: int, input_shape: tuple[int, ...]) -> Model:
+    """The model of a config, for inputs [batch, *input_shape] and that many outputs an example.
+
+    Raises:
+        ConfigError: It cannot be had, or does not fit; the message says what would.
+    """
+    if config.model in WIDTHS_OF:
+        check_images(config, input_shape)
+        return adapt(built_in(config.model, num_outputs, config.widths), wrap=False)
+    pair = call_maker(config, num_outputs)
+    missing = [name for name in ("init", "apply") if not callable(getattr(pair, name, None))]
+    if missing:
+        raise ConfigError(
+            f"model {config.model} made a {type(pair).__name__} without {' and '.join(missing)}: it must have "
+            f"init(key, inputs) and apply(params, inputs)"
+        )
+    model = adapt(pair, wrap=True)
+    check_model(config, model, num_outputs, input_shape)
+    return model
+
+
+def adapt(pair: Any, *, wrap: bool) -> Model:
+    """A pair `init` and `apply` as a Model; `wrap` puts its parameters under a name of their own.
+
+    A Flax Linen module takes its dropout key and its collections in ways of its own. Of other pairs, `apply`
+    gets `train` and `key` if it has arguments of these names.
+    """
+    is_linen = isinstance(pair, nn.Module)
+    takes = inspect.signature(pair.__call__ if is_linen else pair.apply).parameters
+
+    def init(key: PRNGKeyArray, inputs: Array) -> Params:
+        network, carried = pair.init(key, inputs), {}
+        if isinstance(network, Mapping) and "params" in network:
+            carried = {name: tree for name, tree in network.items() if name != "params"}
+            network = network["params"]
+        params = {"network": network} if wrap else network
+        return params | ({CARRIED: carried} if carried else {})
+
+    def apply(params: Params, inputs: Array, key: PRNGKeyArray | None) -> tuple[Array, Params]:
+        network, carried = params["network"] if wrap else params, params.get(CARRIED, {})
+        is_training = key is not None
+        options: dict[str, Any] = {"train": is_training, "key": key}
+        options = {name: value for name, value in options.items() if name in takes}
+        variables = {"params": network, **carried} if is_linen or carried else network
+        if is_linen and is_training:
+            options |= {"rngs": {"dropout": key}, "mutable": list(carried)}
+        found = pair.apply(variables, inputs, **options)
+        returns_carried = is_training and (is_linen or bool(carried))
+        outputs, carried = found if returns_carried else (found, carried)
+        return outputs, {CARRIED: carried} if carried else {}
+
+    return Model(init, apply)
+
+
+def call_maker(config: Config, num_outputs: int) -> Any:
+    """What the function that a config names makes."""
+    options: dict[str, Any] = {"num_outputs": num_outputs}
+    if config.widths is not None:
+        options["widths"] = config.widths
+    file, _, name = config.model.rpartition(":")
+    sys.path.insert(0, folder := str(Path.cwd()))  # where `python -m` looks for modules, and `jaxce` does not
+    try:
+        make = runpy.run_path(file)[name] if file.endswith(".py") else pkgutil.resolve_name(config.model)
+        return make(**options)
+    except Exception as error:
+        given = ", ".join(f"{option}={value}" for option, value in options.items())
+        raise ConfigError(
+            f"model {config.model} cannot be made: {type(error).__name__}: {error}; name a function that takes "
+            f"{given}, as MODULE:FUNCTION of a module that can be imported from here, or FILE.py:FUNCTION"
+        ) from error
+    finally:
+        sys.path.remove(folder)
+
+
+def check_model(config: Config, model: Model, num_outputs: int, input_shape: tuple[int, ...]) -> None:
+    """Raise ConfigError where a model does not take the inputs, or does not give the outputs, that it must."""
+    inputs = jax.ShapeDtypeStruct((2, *input_shape), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    try:
+        params = jax.eval_shape(model.init, key, inputs)
+        trained, kept = jax.eval_shape(model.apply, params, inputs, key)
+        tested, _ = jax.eval_shape(partial(model.apply, key=None), params, inputs)
+    except Exception as error:
+        why = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"model {config.model} cannot take inputs of shape {inputs.shape}: {type(error).__name__}: {why}"
+        ) from error
+    for outputs in (trained, tested):
+        if getattr(outputs, "shape", None) != (2, num_outputs):
+            raise ConfigError(
+                f"model {config.model} gives {outputs} for inputs of shape {inputs.shape}: it must give "
+                f"{num_outputs} numbers for each example, of shape (2, {num_outputs})"
+            )
+    params, carried = split(params)
+    whole = [leaf.dtype for leaf in jax.tree.leaves(params) if not jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    if whole:
+        raise ConfigError(
+            f"model {config.model} has parameters of type {whole[0]}, which have no gradient: leave them out, "
+            f"or return them beside params, as docs/models.md shows"
+        )
+    before, after = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (carried, kept))
+    if before != after:
+        raise ConfigError(
+            f"model {config.model} carries other arrays after a step than before it: apply must return "
+            f"(outputs, collections), with the collections of init"
+        )
+
+
+def check_images(config: Config, input_shape: tuple[int, ...]) -> None:
+    """Raise ConfigError where a convolutional network is given no images, or too small ones."""
+    if "cnn" not in config.model:
+        return
+    stages = len(config.widths or DEFAULT_WIDTHS[config.model]) - 1
+    if len(input_shape) != 3 or min(input_shape[:2]) < 2**stages:
+        raise ConfigError(
+            f"model {config.model} with {stages} stages needs images [H, W, C] of {2**stages}x{2**stages} "
+            f"pixels or more, but an example of data {config.data} has shape {input_shape}: "
+            f"take --model mlp or linear"
+        )
+
+
+def built_in(name: str, num_outputs: int, widths: tuple[int, ...] | None = None) -> nn.Module:
+    """One of the networks that have a name, with DEFAULT_WIDTHS where `widths` is None.
+
+    `cnn` and `group_norm_cnn` take images [N, H, W, C]; `mlp` and `linear` take inputs of any shape, flattened.
+
+    >>> model = built_in("linear", num_outputs=3)
+    >>> variables = model.init(jax.random.key(0), jnp.ones((2, 4)))
+    >>> model.apply(variables, jnp.ones((2, 4))).shape
+    (2, 3)
+    """
+    widths = DEFAULT_WIDTHS[name] if widths is None else widths
+    if name in ("cnn", "group_norm_cnn"):
+        return ConvolutionalNetwork(widths[:-1], widths[-1], num_outputs, name == "group_norm_cnn")
+    return DenseNetwork(widths, num_outputs)
 
 
 class ConvolutionalNetwork(nn.Module):

@@ -67,7 +67,7 @@ def test_the_loss_itself_judges_the_range_of_its_options():
         ({"valid_fraction": 0.0}, "valid_fraction must be between 0 and 1, not 0.0"),
         ({"test_fraction": 1.0}, "test_fraction must be between 0 and 1, not 1.0"),
         ({"valid_fraction": 0.5, "test_fraction": 0.5}, "valid_fraction + test_fraction must be below 1"),
-        ({"model": "cnnn"}, "model must be one of cnn, group_norm_cnn, mlp, linear, not 'cnnn'"),
+        ({"model": "cnnn"}, "unknown model 'cnnn', did you mean cnn?"),
         ({"epochs": "ten"}, "epochs must be a whole number, not 'ten'"),
         ({"epochs": 1.5}, "epochs must be a whole number, not 1.5"),
         ({"learning_rate": True}, "learning_rate must be a number, not True"),

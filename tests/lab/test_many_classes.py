@@ -14,9 +14,9 @@ from jaxce.lab.data import Split, many_classes
 from jaxce.lab.data.planted import planted
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.sweep.program import load_whole
+from jaxce.lab.tasks import make_task
 from jaxce.lab.training.checkpoints import Checkpoints, as_numpy
 from jaxce.lab.training.devices import make_mesh
-from jaxce.lab.training.fitting import make_objective
 from jaxce.lab.training.loop import run
 from jaxce.lab.training.step import make_train
 
@@ -51,12 +51,12 @@ def config(file):
 
 def made_on(config, mesh=None):
     dataset = load_whole(replace(config, class_devices=1))
-    objective = make_objective(config, dataset, mesh)
-    made = make_train(config, dataset.train.inputs.shape[1:], objective, len(dataset.train.labels), mesh)
+    task = make_task(config, dataset, mesh)
+    made = make_train(config, dataset.train.inputs.shape[1:], task, len(dataset.train.labels), mesh)
     return made, hyperparams(config), dataset
 
 
-def test_the_planted_classes_are_some_of_all_and_examples_lie_about_their_directions():
+def test_planted_examples_lie_about_their_class_directions():
     dataset = planted(SPLIT, CLASSES, SEEN)
     labels = dataset.train.labels
     assert (len(dataset.classes), len(set(labels.tolist())), labels.max() < CLASSES) == (CLASSES, SEEN, True)

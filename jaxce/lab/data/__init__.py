@@ -12,7 +12,7 @@ from jaxce.lab.data.examples import Examples, Stream, check_held, fits, stream
 from jaxce.lab.data.npz import npz
 from jaxce.lab.data.open_set import open_set
 from jaxce.lab.data.planted import many_classes
-from jaxce.lab.data.split import Dataset, LabelKind, Split
+from jaxce.lab.data.split import Dataset, Split
 from jaxce.lab.data.tfds import tfds
 
 DATASETS: dict[str, Callable[[Split], Dataset]] = {
@@ -65,25 +65,4 @@ def load(name: str, split: Split) -> Dataset:
     return replace(dataset, train=stream(dataset.train))
 
 
-__all__ = [
-    "DATASETS",
-    "NAMES",
-    "Dataset",
-    "Examples",
-    "LabelKind",
-    "Split",
-    "Stream",
-    "captcha",
-    "digits",
-    "house_prices",
-    "iris",
-    "is_data",
-    "load",
-    "many_classes",
-    "multilabel",
-    "npz",
-    "open_set",
-    "regression",
-    "tfds",
-    "tumor",
-]
+__all__ = ["DATASETS", "NAMES", "Dataset", "Examples", "Split", "Stream", "is_data", "load"]

@@ -3,8 +3,8 @@
 import numpy as np
 
 from jaxce.lab.data.examples import Examples
-from jaxce.lab.data.network import answers
 from jaxce.lab.data.split import Dataset, Split
+from jaxce.lab.data.tfds import answers
 from jaxce.lab.errors import TrainingError
 
 # scikit-learn takes a second to import, so each function imports it when it runs.

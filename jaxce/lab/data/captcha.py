@@ -1,10 +1,11 @@
 """Pictures of four digits that are made hard to read, drawn by the `captcha` package."""
 
 import importlib.metadata
+import importlib.util
 import random
 from functools import partial
 from pathlib import Path
-from unittest import mock
+from typing import Any
 
 import numpy as np
 
@@ -31,23 +32,34 @@ def captcha(split: Split, count: int = 32_000, cache: Path | None = None) -> Dat
 
 def draw_captchas(numbers: range, seed: int) -> Arrays:
     """One captcha for each number: images [N, 30, 80] and labels [N, 4], as bytes."""
-    import captcha.image
-
-    writer = captcha.image.ImageCaptcha(width=160, height=60)
+    chance = SeededSecrets()
+    writer = image_module(chance).ImageCaptcha(width=160, height=60)
     images, labels = [], []
     for number in numbers:
-        chance = Chance(f"{seed} {number}")
+        chance.seed(f"{seed} {number}")
         digits = [chance.randbelow(10) for _ in range(NUM_DIGITS)]
-        # The package draws from the operating system, which cannot be seeded; its module takes ours as well.
-        with mock.patch.object(captcha.image, "secrets", chance):
-            picture = writer.generate_image("".join(map(str, digits)))
+        picture = writer.generate_image("".join(map(str, digits)))
         images.append(np.asarray(picture.convert("L").reduce(2)))
         labels.append(digits)
     return {"images": np.array(images, np.uint8), "labels": np.array(labels, np.uint8)}
 
 
-class Chance(random.Random):
-    """The functions of `secrets` that the package calls, with a seed."""
+def image_module(secrets: "SeededSecrets") -> Any:
+    """A private copy of the module captcha.image that draws its random numbers from `secrets`.
+
+    The package draws them from the operating system, which cannot be seeded, and has no argument for others.
+    """
+    spec = importlib.util.find_spec("captcha.image")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.secrets = secrets
+    return module
+
+
+class SeededSecrets(random.Random):
+    """The functions of the module `secrets` that captcha.image calls, with a seed."""
 
     def randbelow(self, bound: int) -> int:
         """A whole number from 0 to bound − 1."""

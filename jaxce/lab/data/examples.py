@@ -1,6 +1,6 @@
 """What a part of a data set is: arrays, or a stream of what is too large to be one array on a device."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, NamedTuple, TypeVar
@@ -43,7 +43,8 @@ class Stream:
             jax.ShapeDtypeStruct((len(rows), *each.shape[1:]), each.dtype)
             for each in (self.inputs, self.labels)
         )
-        return replace(self, source=Rows(self.source, rows), inputs=inputs, labels=labels)
+        source = Source(len(rows), lambda i: self.source[int(rows[i])])
+        return replace(self, source=source, inputs=inputs, labels=labels)
 
     def stack(self, rows: Sequence[tuple[Any, Any]]) -> Examples:
         """Rows of the source as arrays."""
@@ -56,34 +57,19 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Rows(Sequence):
-    """Some rows of a source, in an order of their own."""
+class Source(Sequence):
+    """Random access to rows, by a function from a row's number."""
 
-    source: Any
-    rows: np.ndarray
+    length: int
+    row: Callable[[int], Any]
 
     def __len__(self) -> int:
         """How many."""
-        return len(self.rows)
+        return self.length
 
     def __getitem__(self, i: Any) -> Any:
         """One of them."""
-        return self.source[int(self.rows[i])]
-
-
-@dataclass(frozen=True)
-class Pairs(Sequence):
-    """Arrays in the host's memory as a source of rows."""
-
-    examples: Examples
-
-    def __len__(self) -> int:
-        """How many."""
-        return len(self.examples.labels)
-
-    def __getitem__(self, i: Any) -> Any:
-        """One row of inputs, and its label."""
-        return self.examples.inputs[i], self.examples.labels[i]
+        return self.row(i)
 
 
 def fits(part: Examples | Stream) -> bool:
@@ -118,7 +104,8 @@ def gib(count: int) -> str:
 def stream(part: Examples) -> Stream:
     """Arrays in the host's memory, as a stream."""
     inputs, labels = (jax.ShapeDtypeStruct(rows.shape, rows.dtype) for rows in part)
-    return Stream(Pairs(part), inputs, labels)
+    source = Source(len(part.labels), lambda i: (part.inputs[i], part.labels[i]))
+    return Stream(source, inputs, labels)
 
 
 def scaled(values: np.ndarray) -> np.ndarray:

@@ -9,20 +9,19 @@ import numpy as np
 from jaxce.lab.data.examples import Examples, Part, Stream, has_classes, take
 from jaxce.lab.errors import ConfigError
 
-LabelKind = Literal["class", "sequence", "set", "number"]
-
 
 @dataclass(frozen=True)
 class Dataset:
-    """A task: three disjoint parts, and what their labels mean.
+    """Three disjoint parts, and what their labels are.
 
     Attributes:
         train: What is trained on; a stream where it is too large for a device.
         valid: What settings are chosen by.
         test: What the final numbers are of.
         classes: The names of the classes in the labels' order; none where labels are numbers.
-        labels: What one example's label is: its `class`, int [N]; a `sequence` of classes, int [N, length];
-            the `set` of classes that are there, 0 or 1 [N, classes]; or a real `number`, float [N].
+        labels: What one example's label is, a key of jaxce.lab.tasks.TASKS: its `class`, int [N]; a `sequence`
+            of classes, int [N, length]; the `set` of classes that are there, 0 or 1 [N, classes]; or a real
+            `number`, float [N].
         unseen: Names of further classes, numbered on from `classes`, that only valid and test have examples
             of: a network cannot name them, but it can tell whether two examples are of the same.
     """
@@ -31,7 +30,7 @@ class Dataset:
     valid: Examples
     test: Examples
     classes: tuple[str, ...]
-    labels: LabelKind = "class"
+    labels: str = "class"
     unseen: tuple[str, ...] = ()
 
 

@@ -2,10 +2,8 @@
 
 import contextlib
 import io
-import logging
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +11,12 @@ from urllib.parse import urlsplit
 import jax
 import numpy as np
 
-from jaxce.lab.data.examples import Part, Stream, check_held, fits
-from jaxce.lab.data.network import answers
+from jaxce.lab.data.examples import Part, Source, Stream, check_held, fits
 from jaxce.lab.data.split import Dataset, Split
-from jaxce.lab.errors import ConfigError, TrainingError
+from jaxce.lab.errors import ConfigError, TrainingError, quiet
 
 PARTS = ("train", "validation", "test")
+SECONDS_TO_ANSWER = 8.0
 
 
 def tfds(name: str, split: Split, folder: Path | None = None) -> Dataset:
@@ -37,7 +35,8 @@ def tfds(name: str, split: Split, folder: Path | None = None) -> Dataset:
         ConfigError: There is no such data set, or it is none of inputs of one shape with one class each.
         TrainingError: It is not there and cannot be fetched, or TensorFlow is needed to prepare it.
     """
-    with quiet():
+    # tensorflow_datasets prints remarks for its developers.
+    with quiet("absl"), contextlib.redirect_stdout(io.StringIO()):
         builder = find(name, folder)
         inputs, label = check_features(name, builder.info)
         if not builder.is_prepared():
@@ -69,19 +68,6 @@ def three(parts: dict[str, Part], split: Split) -> tuple[Part, Part, Part]:
     if "validation" not in parts:
         train, parts["validation"] = split.hold_out(train, "valid")
     return train, parts["validation"], parts["test"]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without the remarks of tensorflow_datasets, for its developers; what fails is told in our words."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def find(name: str, folder: Path | None) -> Any:
@@ -159,28 +145,35 @@ def missing(error: BaseException) -> str:
     return (getattr(error, "name", None) or "tensorflow").partition(".")[0]
 
 
-@dataclass(frozen=True)
-class Fields(Sequence):
-    """Inputs and label of a data source's rows, without its other features."""
-
-    source: Any
-    names: tuple[str, str]
-
-    def __len__(self) -> int:
-        """How many."""
-        return len(self.source)
-
-    def __getitem__(self, i: Any) -> Any:
-        """One row."""
-        row = self.source[i]
-        return tuple(row[name] for name in self.names)
-
-
 def unread_part(source: Any, inputs: str, label: str) -> Stream:
     """One part; of its examples, only their shape is known."""
     count, shape = len(source), source.dataset_info.features[inputs].shape
+
+    def row(i: int) -> tuple[Any, Any]:
+        stored = source[i]
+        return stored[inputs], stored[label]
+
     return Stream(
-        Fields(source, (inputs, label)),
+        Source(count, row),
         jax.ShapeDtypeStruct((count, *shape), np.float32),
         jax.ShapeDtypeStruct((count,), np.int32),
     )
+
+
+def answers(url: str) -> bool:
+    """Whether a server does, with whatever status, within SECONDS_TO_ANSWER: one question in place of the many
+    that libraries ask where there is no network.
+    """
+    import requests  # tensorflow_datasets brings it
+
+    found = []
+
+    def ask() -> None:
+        with contextlib.suppress(requests.exceptions.RequestException):
+            found.append(requests.head(url, timeout=SECONDS_TO_ANSWER))
+
+    # Looking a name up has a time limit of its own, which requests does not know.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_ANSWER)
+    return bool(found)

@@ -7,23 +7,14 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from jaxce.lab import charts
+from jaxce.lab.charts import Figure, Table
 from jaxce.lab.config import LOSS_OPTIONS
 from jaxce.lab.files import write_whole
-from jaxce.lab.report import charts
-from jaxce.lab.report.page import (
-    as_title,
-    in_unit,
-    in_words,
-    is_fraction,
-    lower_is_better,
-    plain,
-    render,
-    seconds,
-    unit_of,
-    whole_of,
-)
-from jaxce.lab.report.parts import Figure, Table
+from jaxce.lab.metrics import Metric
+from jaxce.lab.report.page import plain, render, seconds
 from jaxce.lab.report.run import Run, read_run
+from jaxce.lab.tasks import find_metric
 
 TEST_SETTINGS = ("data", "test_fraction", "split_seed")
 MOST_NAMED_BY_SETTINGS = 2  # a label of three settings is longer than the folder's name
@@ -88,22 +79,22 @@ def labels_of(runs: Sequence[Run], differing: Sequence[str]) -> list[str]:
 def results(runs: Sequence[Run], labels: Sequence[str], incomparable: Set[str], same_test: bool) -> Table:
     """Test metrics and wall time of each run, in bold the best of each metric that compares."""
     tests = [run.summary["test"] if run.summary else {} for run in runs]
-    metrics = dict.fromkeys(
-        name for test in tests for name, value in test.items() if isinstance(value, int | float)
-    )
+    names = list(dict.fromkeys(name for test in tests for name in test))
+    best = {}
+    for name in names:
+        known = [test[name] for test in tests if math.isfinite(test.get(name, math.nan))]
+        if same_test and name not in incomparable and len(set(known)) > 1:
+            best[name] = (max if find_metric(name, "").larger_is_better else min)(known)
     rows = []
     for run, label, test in zip(runs, labels, tests, strict=True):
         cells: list[str] = [label]
-        for metric in metrics:
-            value = test.get(metric, math.nan)
-            known = [other[metric] for other in tests if metric in other and math.isfinite(other[metric])]
-            best = (min if lower_is_better(metric) else max)(known, default=math.nan)
-            shown = escape(in_unit(metric, value, run.config["loss"]))
-            compares = same_test and metric not in incomparable and len(set(known)) > 1
-            cells.append(Markup("<strong>{}</strong>").format(shown) if value == best and compares else shown)
+        for name in names:
+            shown = escape(find_metric(name, run.config["loss"]).show(test.get(name)))
+            is_best = name in best and test.get(name) == best[name]
+            cells.append(Markup("<strong>{}</strong>").format(shown) if is_best else shown)
         wall = seconds(run.summary["wall_seconds"]) if run.summary else "–"
         rows.append([*cells, wall, run.status])
-    heads = ["run", *(f"test {in_words(metric)}" for metric in metrics), "wall time", "epochs"]
+    heads = ["run", *(f"test {find_metric(name, '').words}" for name in names), "wall time", "epochs"]
     return Table(heads, rows, "Results")
 
 
@@ -115,19 +106,16 @@ def overlaid_curves(runs: Sequence[Run], labels: Sequence[str]) -> list[Figure]:
     for name in shown:
         lines = {label: run.series(name) for label, run in zip(labels, runs, strict=True)}
         lines = {label: points for label, points in lines.items() if points[0]}
-        units = {unit_of(run.config["loss"]) for run in runs}
-        percent = is_fraction(name)
-        unit = whole_of(name) if percent else in_words(name.split("_", 1)[1])
-        if name.endswith("loss"):
-            unit = units.pop() if len(units) == 1 else "loss"
+        part, _, metric_name = name.partition("_")
+        metrics = {find_metric(metric_name, run.config["loss"]) for run in runs}
+        metric = metrics.pop() if len(metrics) == 1 else Metric(metric_name, metric_name)
         limits = charts.without_the_start(list(lines.values()))
-        words = as_title(in_words(name))
         ends = "; ".join(f"{label} ends at {points[1][-1]:.4g}" for label, points in lines.items())
         figures.append(
             Figure(
-                words,
-                charts.curves(lines, unit, percent=percent, limits=limits),
-                f"Line chart of {words} over epochs: {ends}.",
+                f"{part.capitalize()} {metric.words}",
+                charts.curves(lines, metric, limits=limits),
+                f"Line chart of {part} {metric.words} over epochs: {ends}.",
                 "The start is cut off." if limits else "",
             )
         )

@@ -11,7 +11,8 @@ from typing import Any
 from jaxce.lab.config import find_configs, load_config
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.flags import train_command, write_flags
-from jaxce.lab.report.predictions import Predictions, load_predictions
+from jaxce.lab.report.predictions import load_predictions
+from jaxce.lab.tasks import Predictions, Task
 from jaxce.lab.workdir import read_config, read_json
 from jaxce.losses import LOSSES
 
@@ -25,14 +26,16 @@ class Run:
         config: Its settings.
         rows: Metrics of each epoch, as metrics.jsonl has them.
         summary: What summary.json holds; None while the run is unfinished.
-        predictions: For the test part; None where there are none.
+        task: What the predictions mean; None where there are none.
+        predictions: For the test part.
     """
 
     workdir: Path
     config: dict[str, Any]
     rows: list[dict[str, float]]
     summary: dict[str, Any] | None
-    predictions: Predictions | None
+    task: Task | None = None
+    predictions: Predictions | None = None
 
     @property
     def name(self) -> str:
@@ -41,9 +44,9 @@ class Run:
 
     @property
     def status(self) -> str:
-        """How far it came.
+        """How many epochs are done.
 
-        >>> Run(Path("a"), {"epochs": 9}, [{"epoch": 1}], None, None).status
+        >>> Run(Path("a"), {"epochs": 9}, [{"epoch": 1}], None).status
         'unfinished: 1 of 9 epochs'
         """
         if self.summary is not None:
@@ -76,7 +79,7 @@ def read_run(workdir: Path) -> Run:
             if name not in summary:
                 raise ConfigError(f"{workdir / 'summary.json'} is damaged: it has no {name}; train again")
     rows = read_rows(workdir / "metrics.jsonl")
-    return Run(workdir, config, rows, summary, load_predictions(workdir, config["loss"]))
+    return Run(workdir, config, rows, summary, *load_predictions(workdir, config["loss"]) or ())
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:

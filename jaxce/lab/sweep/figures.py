@@ -9,10 +9,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from jaxce.lab.report.charts import BLUE, GREY, PERCENT, chart
-from jaxce.lab.report.page import is_fraction
+from jaxce.lab.charts import BLUE, GREY, chart, percent
 from jaxce.lab.sweep.plan import show
 from jaxce.lab.sweep.results import Row, by_setting
+from jaxce.lab.tasks import find_metric
 
 LOG_FROM = 10  # a field whose largest value is so many times its smallest is drawn logarithmically
 MOST_TICKS = 8
@@ -74,7 +74,7 @@ def importance_chart(importances: Mapping[str, float]) -> str:
         for place, share in enumerate(shares):
             axes.text(share, place, f" {100 * share:.0f} %", va="center", color=BLUE, fontsize=8.5)
         axes.set(xlim=(0, 1.15 * max(*shares, 1e-9)), xlabel="share of the differences")
-        axes.xaxis.set_major_formatter(PERCENT)
+        axes.xaxis.set_major_formatter(percent)
         axes.grid(visible=False, axis="y")
 
     return chart(draw, 4.4, 0.9 + 0.42 * len(importances))
@@ -118,7 +118,7 @@ def parallel_coordinates(rows: Sequence[Row], fields: Sequence[str], metric: str
                 axes.text(place - 0.03, height(at, scales[field].ends), label, ha="right", **small)
         axes.axvline(len(fields), color="#aab1ba", linewidth=0.8, zorder=0)
         for result in dict.fromkeys((low, high)):
-            label = f"{100 * result:.4g} %" if is_fraction(metric) else f"{result:.4g}"
+            label = find_metric(metric, "").show(result)
             axes.text(len(fields) + 0.03, height(result, result_ends), label, ha="left", **small)
         axes.set_xticks(range(len(fields) + 1), [*(f.replace("_", " ") for f in fields), f"valid {metric}"])
         axes.set(xlim=(-0.55, len(fields) + 0.4), yticks=[])
@@ -154,7 +154,7 @@ def response_curve(rows: Sequence[Row], field: str, metric: str) -> str:
         axes.set(xlabel=field.replace("_", " "), ylabel=f"valid {metric.replace('_', ' ')}")
         if len("".join(scale.ticks.values())) > 40:
             axes.tick_params(axis="x", labelrotation=30)
-        if is_fraction(metric):
-            axes.yaxis.set_major_formatter(PERCENT)
+        if find_metric(metric, "").unit == "%":
+            axes.yaxis.set_major_formatter(percent)
 
     return chart(draw)

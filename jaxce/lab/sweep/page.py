@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxce.lab.charts import Figure, Table
 from jaxce.lab.files import write_whole
-from jaxce.lab.report.page import in_unit, render
-from jaxce.lab.report.parts import Figure, Table
+from jaxce.lab.report.page import render
 from jaxce.lab.sweep.figures import importance_chart, parallel_coordinates, response_curve
 from jaxce.lab.sweep.plan import Plan, describe, show
 from jaxce.lab.sweep.results import Row, best_of, by_rank, by_setting, command_of, mean_valid
+from jaxce.lab.tasks import find_metric
 
 
 def write_page(rows: Sequence[Row], importances: Mapping[str, float], plan: Plan, path: Path) -> None:
@@ -48,8 +49,8 @@ def headline(rows: Sequence[Row], plan: Plan) -> list[tuple[str, str]]:
         tests = [row["test"][metric] for row in group]
         seeds = f", {len(group)} seeds" if len(group) > 1 else ""
         found = [
-            (f"best valid {words}{seeds}", in_unit(metric, mean_valid(group, metric), loss)),
-            (f"its test {words}{seeds}", in_unit(metric, float(np.mean(tests)), loss)),
+            (f"best valid {words}{seeds}", find_metric(metric, loss).show(mean_valid(group, metric))),
+            (f"its test {words}{seeds}", find_metric(metric, loss).show(float(np.mean(tests)))),
         ]
     counts = {state: sum(row["state"] == state for row in rows) for state in ("complete", "pruned", "failed")}
     return found + [(state, f"{count}") for state, count in counts.items() if count]
@@ -104,7 +105,7 @@ def results(rows: Sequence[Row], plan: Plan) -> Table:
     cells = []
     for row in by_rank(rows, metric):
         valid, test = (
-            in_unit(metric, row[part][metric], row["loss"]) if part in row else "–"
+            find_metric(metric, row["loss"]).show(row[part][metric]) if part in row else "–"
             for part in ("valid", "test")
         )
         what = {"pruned": f"ended after {row['epochs']} epochs", "failed": f"failed: {row.get('error')}"}

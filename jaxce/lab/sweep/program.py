@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.data import Dataset, Split, Stream, load
 from jaxce.lab.errors import ConfigError
-from jaxce.lab.training.fitting import make_objective
-from jaxce.lab.training.objective import all_scores
+from jaxce.lab.tasks import make_task
 from jaxce.lab.training.step import State, make_train
 
 
@@ -86,8 +85,8 @@ class Program:
             devices: Where to put them.
         """
         train, shape = dataset.train, dataset.train.inputs.shape[1:]
-        self._dataset, self._objective = dataset, make_objective(config, dataset)
-        functions = make_train(config, shape, self._objective, len(train.labels))
+        self._dataset, self._task = dataset, make_task(config, dataset)
+        functions = make_train(config, shape, self._task, len(train.labels))
         self.num_slots = -(-num_slots // len(devices)) * len(devices)
         self._num_devices = len(devices)
         self._busy = np.zeros(self.num_slots, bool)
@@ -191,7 +190,7 @@ class Program:
         return {place: self._scores(at(found, place), "test") for place in places}
 
     def _scores(self, found: Mapping[str, np.ndarray], part: str) -> dict[str, float]:
-        return all_scores(self._objective, found, getattr(self._dataset, part))
+        return self._task.scores(found, getattr(self._dataset, part).labels)
 
     def _slots(self, places: Sequence[int]) -> Slots:
         active = np.isin(np.arange(self.num_slots), places)

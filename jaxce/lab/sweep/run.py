@@ -23,8 +23,8 @@ from jaxce.lab.sweep.space import apply
 from jaxce.lab.sweep.study import Study, open_storage
 from jaxce.lab.sweep.watch import watching
 from jaxce.lab.sweep.worker import Worker
+from jaxce.lab.tasks import make_task
 from jaxce.lab.training.devices import cache_compilations, make_cpu_devices
-from jaxce.lab.training.fitting import make_objective
 from jaxce.lab.workdir import new_workdir, write_json
 
 SLOTS_PER_DEVICE = 4
@@ -112,7 +112,7 @@ def make_plan(
     plan = Plan(name, base, tuple(over), sampler, trials, prune, metric="")
     first = apply(base, settings_of(plan)[0] or corners(plan.space)[0])
     dataset = load_whole(first)
-    return replace(plan, metric=make_objective(first, dataset).headline)
+    return replace(plan, metric=make_task(first, dataset).headline.name)
 
 
 def study_name(plan: Plan) -> str:

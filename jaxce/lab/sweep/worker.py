@@ -14,12 +14,12 @@ from optuna.trial import Trial, TrialState
 from jaxce.lab.config import Config
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.files import write_whole
+from jaxce.lab.metrics import number
 from jaxce.lab.sweep.plan import program_of
 from jaxce.lab.sweep.program import Measured, Program, load_whole
 from jaxce.lab.sweep.proposals import values_of
 from jaxce.lab.sweep.space import apply
 from jaxce.lab.sweep.study import PROCESS, Row, Study
-from jaxce.lab.training.objective import number
 
 SECONDS_BETWEEN_LOOKS = 1.0
 LOOKS_AT_NOTHING = 5

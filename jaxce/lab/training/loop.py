@@ -1,33 +1,32 @@
-"""One run, config to summary: with checkpoints and progress, all that touches clock, files and terminal."""
+"""One run, from its config to its summary; the pure functions that it calls are make_train's."""
 
 import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.data import Dataset, Split, Stream, load
-from jaxce.lab.errors import ConfigError, Stopped, TrainingError
-from jaxce.lab.models import DEFAULT_WIDTHS
+from jaxce.lab.errors import Stopped, TrainingError
+from jaxce.lab.metrics import number
 from jaxce.lab.report.predictions import save_predictions
+from jaxce.lab.tasks import Predictions, Task, make_task
 from jaxce.lab.training.checkpoints import Checkpoints, reason
 from jaxce.lab.training.devices import make_mesh
 from jaxce.lab.training.events import events
-from jaxce.lab.training.fitting import make_objective
-from jaxce.lab.training.objective import EmbeddingObjective, Objective, all_scores, number
 from jaxce.lab.training.processes import is_first, require_same, together
-from jaxce.lab.training.progress import Show, progress
+from jaxce.lab.training.progress import progress
 from jaxce.lab.training.signals import asked_to_stop, stop_requests
-from jaxce.lab.training.step import State, make_train
+from jaxce.lab.training.step import make_train
 from jaxce.lab.workdir import check_workdir, claim, keep_lines, write_json
 
 VERSIONS_OF = ("jaxce", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn", "numpy")
@@ -71,13 +70,14 @@ def run(
     """
     started = time.perf_counter() if started is None else started
     with together():
-        if is_first():  # a mistake that is told before the data are loaded, which may take minutes
+        if is_first():  # before the data are loaded, which may take minutes
             check_workdir(workdir, config, resume)
         dataset = load(config.data, Split(config.valid_fraction, config.test_fraction, config.split_seed))
-        check_model(config, dataset.train.inputs.shape[1:])
-        num_train = len(dataset.train.labels)
-        mesh = make_mesh(min(config.batch_size or num_train, num_train), config.class_devices)
-        objective = make_objective(config, dataset, mesh)
+        input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
+        batch_size = min(config.batch_size or num_train, num_train)
+        mesh = make_mesh(batch_size, config.class_devices)
+        task = make_task(config, dataset, mesh)
+        functions = make_train(config, input_shape, task, num_train, mesh)
     require_same("config", config)
     require_same("data set", dataset.train, dataset.valid, dataset.test)
     with ExitStack() as stack:
@@ -86,151 +86,100 @@ def run(
                 stack.enter_context(claim(workdir, config, resume))
         requests = stack.enter_context(stop_requests())
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep, checkpoint_seconds))
-        return train_and_test(config, dataset, objective, mesh, workdir, checkpoints, requests, resume, started)
 
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        train, valid, test = (
+            part if isinstance(part, Stream) else jax.device_put(part, everywhere)
+            for part in (dataset.train, dataset.valid, dataset.test)
+        )
+        numbers, evaluate = hyperparams(config), jax.jit(functions.evaluate)
+        state = jax.jit(functions.init)(jax.random.key(config.seed), numbers)
+        state = (checkpoints.restore_latest(like=state) if resume else None) or state
+        first = int(state.epoch)
+        train_epoch: Callable[..., Any]
+        memory = {}
+        if isinstance(train, Stream):
+            # Two seconds of Grain, which a run on data that fit need not pay.
+            from jaxce.lab.training.stream import in_blocks, read_blocks
 
-def train_and_test(
-    config: Config,
-    dataset: Dataset,
-    objective: Objective,
-    mesh: Mesh,
-    workdir: Path,
-    checkpoints: Checkpoints,
-    requests: list[str],
-    resume: bool,
-    started: float,
-) -> dict[str, Any]:
-    """What `run` does in a folder that is its own; a signal's name in `requests` ends it with the epoch."""
-    input_shape, num_train = dataset.train.inputs.shape[1:], len(dataset.train.labels)
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    train, valid, test = (
-        part if isinstance(part, Stream) else jax.device_put(part, everywhere)
-        for part in (dataset.train, dataset.valid, dataset.test)
-    )
+            train_epoch = in_blocks(functions, mesh, num_train // batch_size)
+            train = read_blocks(train, config.seed, batch_size, range(first, config.epochs))
+        elif first < config.epochs:
+            traced = jax.jit(functions.train_epoch, donate_argnums=0).lower(state, numbers, train)
+            train_epoch = traced.compile()
+            memory = memory_of(train_epoch)
 
-    functions = make_train(config, input_shape, objective, num_train, mesh)
-    evaluate = jax.jit(functions.evaluate)
-    numbers = hyperparams(config)
-    state = jax.jit(functions.init)(jax.random.key(config.seed), numbers)
-
-    state = (checkpoints.restore_latest(like=state) if resume else None) or state
-    first = int(state.epoch)
-    train_epoch: Callable[..., Any]
-    memory = {}
-    if isinstance(train, Stream):
-        # Two seconds of Grain, which a run on data that fit need not pay.
-        from jaxce.lab.training.stream import in_blocks, read_blocks
-
-        batch_size = min(config.batch_size or num_train, num_train)
-        train_epoch = in_blocks(functions, mesh, num_train // batch_size)
-        train = read_blocks(train, config.seed, batch_size, range(first, config.epochs))
-    elif first < config.epochs:
-        train_epoch = jax.jit(functions.train_epoch, donate_argnums=0).lower(state, numbers, train).compile()
-        memory = memory_of(train_epoch)
-    with ExitStack() as stack:
-        with together():
-            if is_first():
-                started -= keep_lines(workdir / "metrics.jsonl", first)
-                unit = "images" if len(input_shape) == 3 else "examples"
-                show = progress(config.epochs, first, num_train, unit, objective.headline)
-                record = stack.enter_context(records(workdir, first, checkpoints, show))
-        for epoch in range(first, config.epochs):
-            state, steps = train_epoch(state, numbers, train)
-            scores = evaluate(state, numbers, valid)
-            steps, scores = jax.device_get((steps, scores))
-            # The valid loss too: the last step's update may be the one that broke the parameters.
-            check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
-            scores = all_scores(objective, scores, dataset.valid)
-            grad_norm = number(steps.pop("grad_norm").mean())
-            row = {
-                "epoch": epoch + 1,
-                **{f"train_{name}": number(values.mean()) for name, values in steps.items()},
-                "grad_norm": grad_norm,
-                **{f"valid_{name}": value for name, value in scores.items()},
-                "seconds": round(time.perf_counter() - started, 3),
-            }
-            last, signal = epoch + 1 == config.epochs, asked_to_stop(requests)
+        with ExitStack() as files:
             with together():
                 if is_first():
-                    record(row, state, force=last or signal is not None)
-            if signal and not last:
-                raise Stopped(
-                    f"{signal} came, and epoch {epoch + 1} of {config.epochs} is saved: "
-                    f"--resume --workdir {workdir} goes on"
-                )
-    scores = jax.device_get(evaluate(state, numbers, test))
+                    started -= keep_lines(workdir / "metrics.jsonl", first)
+                    unit = "images" if len(input_shape) == 3 else "examples"
+                    lines = files.enter_context((workdir / "metrics.jsonl").open("a"))
+                    log = files.enter_context(events(workdir, first))
+                    show = files.enter_context(progress(config.epochs, first, num_train, unit, task.headline))
+            for epoch in range(first, config.epochs):
+                state, steps = train_epoch(state, numbers, train)
+                steps, scores = jax.device_get((steps, evaluate(state, numbers, valid)))
+                # The valid loss too: the last step's update may be the one that broke the parameters.
+                check_finite(np.append(steps["loss"], scores["loss"]), epoch * len(steps["loss"]), workdir)
+                means = {name: number(values.mean()) for name, values in steps.items()}
+                grad_norm = means.pop("grad_norm")
+                row = {
+                    "epoch": epoch + 1,
+                    **{f"train_{name}": value for name, value in means.items()},
+                    "grad_norm": grad_norm,
+                    **{f"valid_{k}": value for k, value in task.scores(scores, dataset.valid.labels).items()},
+                    "seconds": round(time.perf_counter() - started, 3),
+                }
+                last, signal = epoch + 1 == config.epochs, asked_to_stop(requests)
+                with together():
+                    if is_first():
+                        lines.write(json.dumps(row) + "\n")
+                        lines.flush()
+                        log(row)
+                        checkpoints.save(epoch + 1, state, row, force=last or signal is not None)
+                        show(row)
+                if signal and not last:
+                    raise Stopped(
+                        f"{signal} came, and epoch {epoch + 1} of {config.epochs} is saved: "
+                        f"--resume --workdir {workdir} goes on"
+                    )
 
-    summary = {
-        "test": all_scores(objective, scores, dataset.test),
-        "wall_seconds": round(time.perf_counter() - started, 3),
-        "config": asdict(config),
-        "versions": {"python": platform.python_version()} | versions(),
-        "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
-        "memory": memory,
-    }
-    with together():
-        if is_first():
-            write_json(workdir / "summary.json", summary)
-            draw(config, dataset, objective, workdir, scores["outputs"])
+        scores = jax.device_get(evaluate(state, numbers, test))
+        summary = {
+            "test": task.scores(scores, dataset.test.labels),
+            "wall_seconds": round(time.perf_counter() - started, 3),
+            "config": asdict(config),
+            "versions": {"python": platform.python_version()} | versions(),
+            "device": {"kind": jax.devices()[0].device_kind, "count": mesh.size},
+            "memory": memory,
+        }
+        with together():
+            if is_first():
+                write_json(workdir / "summary.json", summary)
+                draw(dataset, task, workdir, scores["outputs"])
     return summary
 
 
-class Record(Protocol):
-    """Puts one epoch where it can be seen, and its state where it can be gone on from."""
-
-    def __call__(self, row: Mapping[str, float], state: State, *, force: bool) -> None:
-        """Write the epoch's metrics, and a checkpoint if it is time to, or if forced."""
-
-
-@contextmanager
-def records(
-    workdir: Path, first: int, checkpoints: Checkpoints, shown: AbstractContextManager[Show]
-) -> Iterator[Record]:
-    """Yield what writes an epoch to metrics.jsonl, TensorBoard events, checkpoints and the screen."""
-    with (workdir / "metrics.jsonl").open("a") as lines, events(workdir, first) as log, shown as show:
-
-        def record(row: Mapping[str, float], state: State, *, force: bool) -> None:
-            lines.write(json.dumps(row) + "\n")
-            lines.flush()
-            log(row)
-            checkpoints.save(int(row["epoch"]), state, row, force=force)
-            show(row)
-
-        yield record
-
-
-def draw(config: Config, dataset: Dataset, objective: Objective, workdir: Path, outputs: np.ndarray) -> None:
+def draw(dataset: Dataset, task: Task, workdir: Path, outputs: np.ndarray) -> None:
     """Write predictions.npz and report.html; a run that is done stays so, whatever goes wrong here.
 
     Raises:
         TrainingError: One could not be written.
     """
-    kind = "embedding" if isinstance(objective, EmbeddingObjective) else dataset.labels
     inputs, labels = map(np.asarray, dataset.test)
     try:
-        # Half a second of Matplotlib, which a run that fails need not pay.
+        # Jinja, which a run that fails need not import.
         from jaxce.lab.report.page import write_report
 
-        save_predictions(workdir, kind, config.loss, inputs, labels, outputs, dataset.classes, dataset.unseen)
+        classes = dataset.classes + dataset.unseen
+        save_predictions(workdir, task, Predictions(outputs, labels, classes, inputs))
         write_report(workdir)
     except Exception as error:
         raise TrainingError(
             f"the run is done and {workdir / 'summary.json'} is whole, but report.html could not be written: "
             f"{reason(error)}; --resume --workdir {workdir} writes it"
         ) from error
-
-
-def check_model(config: Config, input_shape: tuple[int, ...]) -> None:
-    """Raise ConfigError where a convolutional network is given no images, or too small ones."""
-    if "cnn" not in config.model:
-        return
-    stages = len(config.widths or DEFAULT_WIDTHS[config.model]) - 1
-    if len(input_shape) != 3 or min(input_shape[:2]) < 2**stages:
-        raise ConfigError(
-            f"model {config.model} with {stages} stages needs images [H, W, C] of {2**stages}x{2**stages} "
-            f"pixels or more, but an example of data {config.data} has shape {input_shape}: "
-            f"take --model mlp or linear"
-        )
 
 
 def check_finite(losses: np.ndarray, steps_before: int, workdir: Path) -> None:

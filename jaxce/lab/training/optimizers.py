@@ -55,8 +55,13 @@ def make_optimizer(
 
 
 def is_kernel(params: Any) -> Any:
-    """A tree of the params' shape that says which leaves weight decay pulls: kernels, not biases."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+    """A tree of the params' shape that says which leaves weight decay pulls: kernels, not biases.
+
+    That is, arrays of two axes or more, whatever a library calls them, without `bias` in their name.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.ndim >= 2 and "bias" not in jax.tree_util.keystr(path[-2:]), params
+    )
 
 
 def update_mean(mean: Any, params: Any, decay: Scalar, step: Array) -> Any:

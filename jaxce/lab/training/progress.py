@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jaxce.lab.metrics import Metric
+
 SECONDS_BETWEEN_LINES = 5.0
 
 Show = Callable[[Mapping[str, float]], None]
@@ -18,7 +20,7 @@ def progress(
     done: int,
     examples_per_epoch: int,
     unit: str,
-    metric: str = "accuracy",
+    metric: Metric,
     console: Console | None = None,
 ) -> Iterator[Show]:
     """Yield a function that shows one epoch's row of metrics; the bar's metric is the valid part's.
@@ -28,7 +30,7 @@ def progress(
         done: Epochs that an earlier run did.
         examples_per_epoch: Examples trained on in an epoch, for the rate.
         unit: What to call them.
-        metric: Which metric to show beside the loss.
+        metric: What to show beside the loss.
         console: Where to write; None for standard output.
     """
     console = console or Console(highlight=False)
@@ -48,8 +50,8 @@ def progress(
         nonlocal clock, shown
         now = time.perf_counter()
         rate = f"{examples_per_epoch / (now - clock):,.0f} {unit}/s"
-        loss, valid_loss, value = row["train_loss"], row["valid_loss"], row[f"valid_{metric}"]
-        score = f"{metric} {value:.2%}" if metric == "accuracy" else f"{metric} {value:.4f}"
+        loss, valid_loss, value = row["train_loss"], row["valid_loss"], row[f"valid_{metric.name}"]
+        score = f"{metric.words} {metric.show(value)}"
         clock = now
         bar.update(task, completed=row["epoch"], description=f"loss {loss:.4f}  {score}  {rate}")
         if not console.is_terminal and (

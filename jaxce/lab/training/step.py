@@ -13,8 +13,8 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from jaxce.lab.config import Config
 from jaxce.lab.data import Examples
-from jaxce.lab.models import Model, Params
-from jaxce.lab.training.objective import MARGIN_SHARE, Hyperparams, Objective
+from jaxce.lab.models import Params, make_model, split
+from jaxce.lab.tasks import MARGIN_SHARE, Hyperparams, Task
 from jaxce.lab.training.optimizers import make_optimizer, update_mean
 
 Metrics = dict[str, Array]
@@ -24,10 +24,11 @@ NO_EPOCH = 2**32 - 1
 
 
 class State(NamedTuple):
-    """Everything that the rest of a run depends on: whoever has it, goes on with the same bits.
+    """Everything that the rest of a run depends on: a run that goes on from it gives the same bits.
 
     Attributes:
-        params: The network's parameters, and the objective's where it has any.
+        params: The network's parameters, the task's where it has any, and under CARRIED what a network carries
+            from step to step without a gradient, such as batch statistics.
         opt_state: The optimizer's state, the step count of its schedule among it.
         mean_params: Running mean of the parameters; None without `ema_decay`.
         key: Where the order of every epoch comes from. It does not change.
@@ -46,11 +47,11 @@ class Train(NamedTuple):
 
     Attributes:
         init: (key, hyperparams) -> state.
-        train_epoch: (state, hyperparams, examples) -> state, and what the objective measures, `loss` and more,
-            and `grad_norm`, in each step [steps].
+        train_epoch: (state, hyperparams, examples) -> state, and what the task measures, `loss` and more, and
+            `grad_norm`, in each step [steps].
         train_block: (state, hyperparams, step, batches [steps, batch, ...]) -> the same, for the steps of an
             epoch from `step` on; the last of them end the epoch.
-        evaluate: (state, hyperparams, examples) -> the objective's measures, and the `outputs` [N, outputs].
+        evaluate: (state, hyperparams, examples) -> the task's measures, and the `outputs` [N, outputs].
     """
 
     init: Callable[[PRNGKeyArray, Hyperparams], State]
@@ -72,7 +73,7 @@ def epoch_order(
 
 
 def make_train(
-    config: Config, input_shape: tuple[int, ...], objective: Objective, num_train: int, mesh: Mesh | None = None
+    config: Config, input_shape: tuple[int, ...], task: Task, num_train: int, mesh: Mesh | None = None
 ) -> Train:
     """The run that `config` describes, as pure functions.
 
@@ -82,12 +83,15 @@ def make_train(
     Args:
         config: What to train, and how.
         input_shape: Shape of one example's inputs.
-        objective: What the outputs mean.
+        task: What the outputs mean.
         num_train: Training examples, which with the batch size gives the steps of an epoch.
         mesh: Devices, along `batch` to divide every batch over, and along `classes` to divide over what has an
             entry for each class; None leaves that to the caller.
+
+    Raises:
+        ConfigError: The model does not fit the inputs or the task.
     """
-    model = Model(config.model, objective.num_outputs, config.widths)
+    model = make_model(config, task.num_outputs, input_shape)
     batch_size = min(config.batch_size or num_train, num_train)
     steps_per_epoch = num_train // batch_size
 
@@ -98,16 +102,18 @@ def make_train(
 
     def place_state(state: State) -> State:
         def place_leaf(leaf: Array) -> Array:
-            by_class = leaf.ndim == 2 and leaf.shape[1] == objective.num_classes and config.class_devices > 1
+            by_class = leaf.ndim == 2 and leaf.shape[1] == task.num_classes and config.class_devices > 1
             return place(leaf, *((None, "classes") if by_class else ()))
 
         return jax.tree.map(place_leaf, state)
 
     def init(key: PRNGKeyArray, hyperparams: Hyperparams) -> State:
         params_key, order_key = jax.random.split(key)
-        params = model.init(params_key, input_shape) | objective.init(jax.random.fold_in(params_key, 1))
-        opt_state = make_optimizer(config, hyperparams, steps_per_epoch).init(params)
-        mean_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, params)
+        params = model.init(params_key, jnp.zeros((1, *input_shape)))
+        params = params | task.init(jax.random.fold_in(params_key, 1))
+        trained, _ = split(params)
+        opt_state = make_optimizer(config, hyperparams, steps_per_epoch).init(trained)
+        mean_params = None if config.ema_decay is None else jax.tree.map(jnp.copy, trained)
         return place_state(State(params, opt_state, mean_params, order_key, jnp.zeros((), jnp.int32)))
 
     def train_steps(
@@ -116,23 +122,28 @@ def make_train(
         tx = make_optimizer(config, hyperparams, steps_per_epoch)
         key = jax.random.fold_in(state.key, NO_EPOCH)
 
-        def batch_loss(params: Params, batch: Examples, step: Array) -> tuple[Array, Metrics]:
+        def batch_loss(
+            trained: Params, carried: Params, batch: Examples, step: Array
+        ) -> tuple[Array, tuple[Metrics, Params]]:
             numbers = dict(hyperparams)
             if config.margin_epochs:
                 numbers[MARGIN_SHARE] = jnp.minimum(step / (config.margin_epochs * steps_per_epoch), 1.0)
-            outputs = model.apply(params, batch.inputs)
-            measures = objective.measure(outputs, batch.labels, numbers, params, jax.random.fold_in(key, step))
-            return measures["loss"], measures
+            task_key = jax.random.fold_in(key, step)
+            outputs, carried = model.apply(trained | carried, batch.inputs, jax.random.fold_in(task_key, 1))
+            measures = task.measure(outputs, batch.labels, numbers, trained, task_key)
+            return measures["loss"], (measures, carried)
 
         def train_step(state: State, numbered: tuple[Array, Examples]) -> tuple[State, Metrics]:
             step, batch = numbered
-            (_, measures), grads = jax.value_and_grad(batch_loss, has_aux=True)(state.params, batch, step)
-            updates, opt_state = tx.update(grads, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
+            grad = jax.grad(batch_loss, has_aux=True)
+            trained, carried = split(state.params)
+            grads, (measures, carried) = grad(trained, carried, batch, step)
+            updates, opt_state = tx.update(grads, state.opt_state, trained)
+            trained = optax.apply_updates(trained, updates)
             mean_params = state.mean_params
             if mean_params is not None:
-                mean_params = update_mean(mean_params, params, hyperparams["ema_decay"], step)
-            state = state._replace(params=params, opt_state=opt_state, mean_params=mean_params)
+                mean_params = update_mean(mean_params, trained, hyperparams["ema_decay"], step)
+            state = state._replace(params=trained | carried, opt_state=opt_state, mean_params=mean_params)
             return state, {**measures, "grad_norm": optax.tree.norm(grads)}
 
         return jax.lax.scan(train_step, state, (steps, batches))
@@ -155,18 +166,19 @@ def make_train(
         return place_state(state), place(metrics)
 
     def evaluate(state: State, hyperparams: Hyperparams, examples: Examples) -> Metrics:
-        params = state.params if state.mean_params is None else state.mean_params
+        trained, carried = split(state.params)
+        params = (trained if state.mean_params is None else state.mean_params) | carried
         count = len(examples.labels)
         steps = math.ceil(count / batch_size)
 
-        def in_batches(rows: Array | np.ndarray) -> Array:
+        def in_batches(rows: Array | np.ndarray) -> Any:
             padding = ((0, steps * batch_size - count),) + ((0, 0),) * (rows.ndim - 1)
             return jnp.pad(rows, padding).reshape(steps, batch_size, *rows.shape[1:])
 
         batches = place(in_batches(examples.inputs), None, "batch")
-        outputs = jax.lax.map(lambda inputs: model.apply(params, inputs), batches)
+        outputs = jax.lax.map(lambda inputs: model.apply(params, inputs, None)[0], batches)
         outputs = outputs.reshape(steps * batch_size, -1)[:count]
-        measures = objective.measure(outputs, examples.labels, hyperparams, params)
+        measures = task.measure(outputs, examples.labels, hyperparams, params)
         return place({**measures, "outputs": outputs})
 
     return Train(init, train_epoch, train_block, evaluate)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxce.lab.data import Examples, Stream
 from jaxce.lab.data.examples import num_bytes
 from jaxce.lab.errors import ConfigError, TrainingError
-from jaxce.lab.training.objective import Hyperparams
+from jaxce.lab.tasks import Hyperparams
 from jaxce.lab.training.step import Metrics, State, Train
 
 BLOCK_BYTES = 2**25

@@ -34,7 +34,7 @@ def all_inputs(dataset):
     return np.concatenate([part.inputs for part in (dataset.train, dataset.valid, dataset.test)])
 
 
-def test_images_of_bytes_become_numbers_from_zero_to_one_with_an_axis_for_colours(tmp_path):
+def test_images_of_bytes_become_fractions_with_a_channel_axis(tmp_path):
     dataset = load(saved(tmp_path, images=IMAGES, labels=CLASSES), SPLIT)
     found = all_inputs(dataset)
     assert found.shape == (N, 8, 6, 1)
@@ -55,7 +55,7 @@ def test_images_of_bytes_become_numbers_from_zero_to_one_with_an_axis_for_colour
         (VECTORS[:, 0], "number", ()),
     ],
 )
-def test_what_labels_are_decides_the_task_and_each_stays_with_its_inputs(labels, kind, classes, tmp_path):
+def test_labels_decide_the_task_and_stay_with_their_inputs(labels, kind, classes, tmp_path):
     dataset = load(saved(tmp_path, inputs=VECTORS, labels=labels), SPLIT)
     assert (dataset.labels, dataset.classes) == (kind, classes)
     expected = {row.tobytes(): label for row, label in zip(VECTORS.astype(np.float32), labels, strict=True)}
@@ -242,7 +242,7 @@ def test_the_front_door_trains_on_them(flags, line, tmp_path, capsys):
         assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_sets_and_numbers_are_trained_on_with_the_losses_that_fit(tmp_path):
+def test_sets_and_numbers_are_trained_on_with_losses_that_fit(tmp_path):
     of_sets = saved(tmp_path, inputs=VECTORS, labels=np.eye(4)[CLASSES])
     tiny = {"model": "linear", "valid_fraction": 0.2, "epochs": 1}
     with pytest.raises(ConfigError, match=r"does not fit data .*, where a label is a set: there fit sigmoid"):

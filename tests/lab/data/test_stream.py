@@ -27,10 +27,10 @@ from jaxce.lab.data.examples import stream as as_stream
 from jaxce.lab.errors import ConfigError, Stopped, TrainingError
 from jaxce.lab.sweep.program import load_whole
 from jaxce.lab.sweep.run import make_plan
+from jaxce.lab.tasks import ClassTask
 from jaxce.lab.training import loop, step, stream
 from jaxce.lab.training.checkpoints import Checkpoints, checksum
 from jaxce.lab.training.loop import make_mesh, run
-from jaxce.lab.training.objective import Objective
 from jaxce.lab.training.step import make_train
 from jaxce.lab.training.stream import in_blocks, read_blocks
 
@@ -103,7 +103,7 @@ def epoch_of(seed, epoch, **shard):
 # The order
 
 
-def test_an_epoch_has_whole_batches_of_different_examples_and_other_ones_are_left_out_each_time(small_blocks):
+def test_an_epoch_has_whole_batches_and_leaves_others_out(small_blocks):
     epochs = [epoch_of(seed=0, epoch=epoch) for epoch in range(20)]
     assert all(order.shape == (STEPS, BATCH) for order in epochs)
     assert all(len(np.unique(order)) == STEPS * BATCH for order in epochs)
@@ -122,7 +122,7 @@ def test_examples_come_with_their_labels(small_blocks):
         np.testing.assert_array_equal(block.inputs, INPUTS[block.labels])
 
 
-def test_whoever_begins_with_a_later_epoch_reads_what_the_others_do(small_blocks):
+def test_a_later_first_epoch_reads_the_same_order(small_blocks):
     orders = [block.labels for block in read_blocks(NUMBERED, 7, BATCH, range(5))]
     later = [block.labels for block in read_blocks(NUMBERED, 7, BATCH, range(3, 5))]
     np.testing.assert_array_equal(np.concatenate(later), np.concatenate(orders)[3 * STEPS :])
@@ -194,7 +194,7 @@ def test_an_example_that_cannot_be_read_is_told_in_one_line(small_blocks):
 
 def trained(config, blocks, epochs):
     mesh = make_mesh(BATCH)
-    functions = make_train(config, (3,), Objective(config.loss, 2), NUM, mesh)
+    functions = make_train(config, (3,), ClassTask(config.loss, 2), NUM, mesh)
     numbers, measured = hyperparams(config), []
     state = jax.jit(functions.init)(jax.random.key(0), numbers)
     train_epoch = in_blocks(functions, mesh, STEPS)
@@ -210,7 +210,7 @@ def test_blocks_train_as_the_whole_epoch_does_in_the_same_order(small_blocks, mo
 
     orders = np.stack([epoch_of(0, epoch) for epoch in range(3)])
     monkeypatch.setattr(step, "epoch_order", lambda key, epoch, *sizes: jax.numpy.asarray(orders)[epoch])
-    functions = make_train(config, (3,), Objective(config.loss, 2), NUM)
+    functions = make_train(config, (3,), ClassTask(config.loss, 2), NUM)
     numbers = hyperparams(config)
     expected = jax.jit(functions.init)(jax.random.key(0), numbers)
     for epoch in range(3):
@@ -226,7 +226,7 @@ def test_blocks_train_as_the_whole_epoch_does_in_the_same_order(small_blocks, mo
 # The data
 
 
-def test_a_tfds_set_too_large_for_the_device_is_not_read_but_for_valid_and_test(small_device, folder):
+def test_of_a_tfds_set_too_large_only_valid_and_test_are_read(small_device, folder):
     dataset = load("tfds:our_stream", SPLIT)
     assert isinstance(dataset.train, Stream)
     assert dataset.train.inputs.shape == (36, 8, 8, 1)
@@ -240,7 +240,7 @@ def test_a_tfds_set_too_large_for_the_device_is_not_read_but_for_valid_and_test(
         np.testing.assert_array_equal(part.inputs[:, 0, 0, 0] >= 128 / 255, part.labels == 1)
 
 
-def test_an_npz_file_too_large_for_the_device_streams_from_memory(small_device, tmp_path):
+def test_an_npz_file_too_large_streams_from_memory(small_device, tmp_path):
     labels = np.arange(60) % 3
     inputs = np.random.default_rng(0).normal(size=(60, 100)).astype(np.float32)
     np.savez(tmp_path / "rows.npz", inputs=inputs, labels=labels)
@@ -291,16 +291,14 @@ def rows(workdir):
 
 def bits(workdir):
     """Of the last checkpoint."""
-    functions = make_train(CONFIG, (8, 8, 1), Objective(CONFIG.loss, 2), num_train=36)
+    functions = make_train(CONFIG, (8, 8, 1), ClassTask(CONFIG.loss, 2), num_train=36)
     like = functions.init(jax.random.key(0), hyperparams(CONFIG))
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state = checkpoints.restore_latest(like)
     return int(state.epoch), checksum(state)
 
 
-def test_a_run_stopped_after_two_epochs_and_resumed_has_the_bits_of_an_unbroken_one(
-    small_device, tmp_path, monkeypatch
-):
+def test_a_stream_stopped_and_resumed_has_an_unbroken_runs_bits(small_device, tmp_path, monkeypatch):
     run(CONFIG, tmp_path / "unbroken")
 
     def stop(losses, steps_before, workdir):
@@ -352,7 +350,7 @@ def start(folder, tmp_path):
     return start
 
 
-def test_a_run_killed_while_it_streams_ends_with_the_bits_of_one_that_never_stopped(start, tmp_path):
+def test_a_stream_killed_and_resumed_has_an_unbroken_runs_bits(start, tmp_path):
     flags = ("--epochs", "60")
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     process = start(killed, *flags)

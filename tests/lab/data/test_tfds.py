@@ -1,4 +1,5 @@
 import contextlib
+import importlib
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import tensorflow_datasets
 from PIL import Image
 from tensorflow_datasets import features
 
-from jaxce.lab.data import Split, network, tfds
+from jaxce.lab.data import Split, tfds
 from jaxce.lab.errors import ConfigError, TrainingError
 
 ROOT = Path(__file__).parents[3]
@@ -106,7 +107,7 @@ def numbers_of(part):
     return (level - 150 * part.labels) // 2
 
 
-def test_pictures_come_with_their_labels_scaled_to_one_and_its_test_part_is_the_test(folder):
+def test_pictures_come_scaled_with_labels_and_own_test_part(folder):
     dataset = tfds("our_shapes", SPLIT, folder)
     assert dataset.classes == ("dark", "light")
     parts = [dataset.train, dataset.valid, dataset.test]
@@ -120,7 +121,7 @@ def test_pictures_come_with_their_labels_scaled_to_one_and_its_test_part_is_the_
         assert set(part.labels) == {0, 1}
 
 
-def test_a_validation_part_is_used_and_missing_parts_are_held_out(folder):
+def test_a_validation_part_is_used_and_a_missing_one_held_out(folder):
     dataset = tfds("our_valid_shapes", SPLIT, folder)
     assert sorted(numbers_of(dataset.train)) == list(range(40))
     assert sorted(numbers_of(dataset.valid)) == list(range(40, 44))
@@ -138,7 +139,7 @@ def test_numbers_are_taken_as_they_are(folder):
     )
 
 
-def test_what_was_prepared_is_read_without_the_builder_and_trained_on(folder, tmp_path):
+def test_a_prepared_set_is_read_without_its_builder(folder, tmp_path):
     tfds("our_shapes", SPLIT, folder)
     command = [sys.executable, ROOT / "train.py", "digits", "--data", "tfds:our_shapes", "--epochs", "1"]
     command += ["--widths", "2", "4", "--workdir", tmp_path / "run"]
@@ -148,7 +149,7 @@ def test_what_was_prepared_is_read_without_the_builder_and_trained_on(folder, tm
     assert "test accuracy" in done.stdout
 
 
-def test_pictures_that_only_tensorflow_can_write_are_refused_with_what_to_do(folder, monkeypatch, capsys):
+def test_pictures_that_only_tensorflow_can_write_are_refused(folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # as if it were not there
     message = (
         r"^tfds:our_arrays needs tensorflow to be prepared, once, and then no more: pip install tensorflow"
@@ -171,14 +172,15 @@ def test_without_a_network_one_line_comes_within_fifteen_seconds(folder):
 def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch):
     import requests
 
-    monkeypatch.setattr(network, "SECONDS_TO_ANSWER", 0.2)
+    module = importlib.import_module("jaxce.lab.data.tfds")
+    monkeypatch.setattr(module, "SECONDS_TO_ANSWER", 0.2)
     monkeypatch.setattr(requests, "head", lambda url, timeout: time.sleep(2))
     started = time.perf_counter()
-    assert not network.answers("https://data.invalid/")
+    assert not module.answers("https://data.invalid/")
     assert time.perf_counter() - started < 1.5
 
 
-def test_the_front_door_says_in_one_line_that_mnist_cannot_be_fetched(tmp_path):
+def test_mnist_that_cannot_be_fetched_is_one_line(tmp_path):
     # An address that takes no connection, in place of a network that is not there.
     environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path / "data"), "HTTPS_PROXY": "http://127.0.0.1:9"}
     command = [sys.executable, ROOT / "train.py", "mnist", "--workdir", tmp_path / "run"]
@@ -217,7 +219,7 @@ def test_a_builder_that_fails_is_told_with_its_reason(folder):
     assert "\n" not in str(caught.value)
 
 
-def test_a_data_set_prepared_for_tensorflow_alone_is_named_with_its_folder(folder, monkeypatch):
+def test_a_set_prepared_for_tensorflow_alone_is_named(folder, monkeypatch):
     builder = tensorflow_datasets.builder("our_valid_shapes", data_dir=folder)
     with contextlib.suppress(Exception):
         builder.download_and_prepare()

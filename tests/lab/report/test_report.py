@@ -1,23 +1,28 @@
 """report.html and comparison.html: strictly well-formed, self-contained, true to the run, rendered."""
 
 import json
+import os
 import shlex
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
 
 from jaxce.cli import run_command
-from jaxce.lab import metrics
+from jaxce.lab import charts, metrics
 from jaxce.lab.config import Config, load_config
 from jaxce.lab.flags import read_flags
-from jaxce.lab.report import charts, embedding
 from jaxce.lab.report.comparison import labels_of, write_comparison
 from jaxce.lab.report.page import write_report
-from jaxce.lab.report.predictions import Predictions, load_predictions, save_predictions
+from jaxce.lab.report.predictions import load_predictions, save_predictions
 from jaxce.lab.report.run import read_run, repeat_command
+from jaxce.lab.tasks import ClassTask, EmbeddingTask, NumberTask, Predictions, SequenceTask, SetTask
+from jaxce.lab.tasks.pairs import all_pairs
 from jaxce.lab.training.loop import run
 
 HTML = "{http://www.w3.org/1999/xhtml}"
@@ -73,7 +78,7 @@ def make_run(folder, epochs=25, finished=True, test=None, predictions=None, **ch
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if predictions is not None:
-        save_predictions(folder, predictions[0], config.loss, *predictions[1:])
+        save_predictions(folder, *predictions)
     if finished:
         summary = {"test": test or {"accuracy": 0.5, "loss": 1.25}, "wall_seconds": 75.0}
         summary |= {"versions": {"jax": "1.2.3"}, "device": {"kind": "abacus", "count": 2}}
@@ -95,22 +100,34 @@ def kinds(tmp_path, rng):
     sets[:, 2] = 0  # a class that no example has
     numbers = rng.normal(size=50).astype(np.float32)
     found = {
-        "class": ("class", images(rng, 60), classes, 3 * np.eye(10)[classes] + rng.normal(size=(60, 10)), TEN),
-        "sequence": (
-            "sequence",
-            images(rng, 30, 3),
-            digits,
-            3 * np.eye(10)[digits].reshape(30, 40) + rng.normal(size=(30, 40)),
-            TEN,
+        "class": (
+            ClassTask(SOFTMAX, 10),
+            Predictions(3 * np.eye(10)[classes] + rng.normal(size=(60, 10)), classes, TEN, images(rng, 60)),
         ),
-        "set": ("set", images(rng, 40), sets, sets + rng.normal(size=(40, 3)), ("<cat>", "dog & cow", "emu")),
-        "embedding": ("embedding", images(rng, 60), classes, rng.normal(size=(60, 5)), TEN[:7], TEN[7:]),
-        "number": ("number", rng.normal(size=(50, 3)), numbers, numbers[:, None] + 0.1, ()),
+        "sequence": (
+            SequenceTask(SOFTMAX, 10, 4),
+            Predictions(
+                3 * np.eye(10)[digits].reshape(30, 40) + rng.normal(size=(30, 40)),
+                digits,
+                TEN,
+                images(rng, 30, 3),
+            ),
+        ),
+        "set": (
+            SetTask(SIGMOID, 3),
+            Predictions(sets + rng.normal(size=(40, 3)), sets, ("<cat>", "dog & cow", "emu"), images(rng, 40)),
+        ),
+        "embedding": (
+            EmbeddingTask(SOFTMAX, 7, has_unseen=True),
+            Predictions(rng.normal(size=(60, 5)), classes, TEN, images(rng, 60)),
+        ),
+        "number": (
+            NumberTask("squared_error", 0),
+            Predictions(numbers[:, None] + 0.1, numbers, (), rng.normal(size=(50, 3))),
+        ),
     }
-    losses = {"set": SIGMOID, "number": "squared_error"}
     return {
-        kind: make_run(tmp_path / kind, predictions=each, loss=losses.get(kind, SOFTMAX))
-        for kind, each in found.items()
+        kind: make_run(tmp_path / kind, predictions=each, loss=each[0].loss) for kind, each in found.items()
     }
 
 
@@ -130,8 +147,8 @@ SECTIONS = {
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
-def test_a_page_is_well_formed_loads_nothing_and_has_the_sections_that_its_labels_allow(kind, kinds):
-    assert load_predictions(kinds[kind], read_run(kinds[kind]).config["loss"]).kind == kind
+def test_a_page_is_well_formed_and_has_its_tasks_sections(kind, kinds):
+    assert read_run(kinds[kind]).task.kind == kind
     page = strictly_parsed(write_report(kinds[kind]))
     always = {"How it learned", "Loss", "Accuracy", "Gradient norm", "How it does on the test part", "Settings"}
     shown = {title.partition(":")[0] for title in titles(page)} - {"Right, but barely", "Calibration"}
@@ -154,10 +171,13 @@ def test_what_runs_leave_is_reported(tmp_path):
     assert "versicolor" in text
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(row["grad_norm"] > 0 for row in rows)
-    found = load_predictions(tmp_path / "run", config.loss)
-    assert found.right.mean() == pytest.approx(summary["test"]["accuracy"])
-    loss = -np.log(found.probs[np.arange(30), 0, found.labels]).mean()
-    assert loss == pytest.approx(summary["test"]["loss"], rel=1e-5)
+    task, found = load_predictions(tmp_path / "run", config.loss)
+    assert task.right(found).mean() == pytest.approx(summary["test"]["accuracy"])
+    cross_entropy = -np.log(task.probs(found.outputs)[np.arange(30), 0, found.labels]).mean()
+    assert cross_entropy == pytest.approx(summary["test"]["cross_entropy"], rel=1e-5)
+    assert f"{cross_entropy:.4g} nats test cross-entropy" in text_of(page).replace(
+        f"test cross-entropy {cross_entropy:.4g} nats", f"{cross_entropy:.4g} nats test cross-entropy"
+    )
 
 
 def test_an_unfinished_run_is_reported_and_said_to_be_one(tmp_path):
@@ -170,69 +190,76 @@ def test_an_unfinished_run_is_reported_and_said_to_be_one(tmp_path):
     assert "Unfinished: 0 of 25 epochs" in text_of(strictly_parsed(write_report(folder)))
 
 
-def test_mistakes_come_first_and_the_most_confident_of_them_first():
+def test_the_most_confident_mistakes_come_first():
     logits = np.log([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3], [0.51, 0.49]])
-    found = Predictions("class", SOFTMAX, logits, np.array([0, 0, 0, 0, 0]), ("a", "b"))
-    assert found.hardest(4).tolist() == [1, 2, 4, 3]
-    np.testing.assert_allclose(found.confidence, [0.9, 0.8, 0.6, 0.7, 0.51], rtol=1e-5)
+    task, found = ClassTask(SOFTMAX, 2), Predictions(logits, np.zeros(5, int), ("a", "b"), logits)
+    assert task.hardest(found, 4).tolist() == [1, 2, 4, 3]
+    np.testing.assert_allclose(task.confidence(logits), [0.9, 0.8, 0.6, 0.7, 0.51], rtol=1e-5)
 
 
-def test_one_output_for_two_classes_is_the_probability_of_the_second():
-    found = Predictions("class", SIGMOID, np.array([[2.0], [-1.0]]), np.array([1, 1]), ("a", "b"))
-    np.testing.assert_allclose(found.probs[:, 0, 1], 1 / (1 + np.exp([-2.0, 1.0])), rtol=1e-5)
-    assert found.predicted.tolist() == [1, 0]
-    assert found.right.tolist() == [True, False]
+def test_one_output_for_two_classes_speaks_for_the_second():
+    outputs = np.array([[2.0], [-1.0]])
+    task, found = ClassTask(SIGMOID, 2), Predictions(outputs, np.array([1, 1]), ("a", "b"), outputs)
+    np.testing.assert_allclose(task.probs(outputs)[:, 0, 1], 1 / (1 + np.exp([-2.0, 1.0])), rtol=1e-5)
+    assert task.predict(outputs).tolist() == [1, 0]
+    assert task.right(found).tolist() == [True, False]
 
 
 def test_a_sequence_is_right_where_all_of_it_is():
     outputs = np.eye(3)[[[0, 1], [2, 2]]].reshape(2, 6)
-    found = Predictions("sequence", SOFTMAX, outputs, np.array([[0, 1], [2, 1]]), ("a", "b", "c"))
-    assert found.predicted.tolist() == [[0, 1], [2, 2]]
-    assert found.right.tolist() == [True, False]
-    assert found.name(found.predicted[0]) == "ab"
+    found = Predictions(outputs, np.array([[0, 1], [2, 1]]), ("a", "b", "c"), outputs)
+    task = SequenceTask.of_predictions(SOFTMAX, found)
+    assert task.predict(outputs).tolist() == [[0, 1], [2, 2]]
+    assert task.right(found).tolist() == [True, False]
+    assert task.name(task.predict(outputs)[0], found.classes) == "ab"
 
 
-def test_features_are_compared_by_pairs_of_unseen_classes_and_never_taken_for_logits(tmp_path):
+def test_features_are_compared_by_pairs_of_unseen_classes(tmp_path):
     features = np.array([[1.0, 0.0], [5.0, 0.0], [4.0, 3.0], [0.0, 2.0], [-1.0, 0.0]])
     labels = np.array([0, 2, 2, 3, 3])
     images = np.arange(5 * 16.0).reshape(5, 4, 4, 1)
-    save_predictions(tmp_path, "embedding", SOFTMAX, images, labels, features, ("a", "b"), ("c", "d"))
-    found = load_predictions(tmp_path, SOFTMAX)
+    save_predictions(
+        tmp_path,
+        EmbeddingTask(SOFTMAX, 2, has_unseen=True),
+        Predictions(features, labels, ("a", "b", "c", "d"), images),
+    )
+    task, found = load_predictions(tmp_path, SOFTMAX)
     assert found.labels.tolist() == [0, 0, 1, 1]
-    assert not found.has_probs
+    assert found.classes == ("c", "d")
     # Cosines: of one class .8 and 0; of two 0, -1, .6 and -.8.
     assert found.shown.tolist() == [1, 2, 0, 3, 2, 3, 0, 1]
     assert found.inputs[2, 0, 0, 0] == 16
-    table = {row[0]: row[1:] for row in embedding.class_table(found).rows}
+    table = {row[0]: row[1:] for row in task.sections(found).classes.rows}
     assert table["c"] == ["0.800", "-0.300", "1.000", "0.000", "2"]
     assert table["d"][:3] == ["0.000", "-0.300", "0.625"]
-    alike, unlike = embedding.galleries(found)
-    assert [(each.said, each.true) for each in alike.examples] == [
+    alike, unlike = task.sections(found).galleries
+    assert [(each.answer, each.true) for each in alike.examples] == [
         ("cosine 0.600", "c and d"),
         ("cosine -1.000", "c and d"),
     ]
-    assert [(each.said, each.true) for each in unlike.examples] == [
+    assert [(each.answer, each.true) for each in unlike.examples] == [
         ("cosine 0.000", "d"),
         ("cosine 0.800", "c"),
     ]
-    curve = metrics.verification_curve(*metrics.all_pairs(found.outputs, found.labels)[2:])
-    assert curve.area == pytest.approx((4 + 2.5) / 8)
+    assert all_pairs(found.outputs, found.labels)[2].area == pytest.approx((4 + 2.5) / 8)
 
 
-def test_of_many_classes_a_caption_names_some(tmp_path, rng):
+def test_of_many_classes_a_caption_names_some(rng):
     names = tuple(f"n{i}" for i in range(1000))
-    labels = np.arange(50).repeat(2)
-    save_predictions(
-        tmp_path, "embedding", SOFTMAX, np.zeros((100, 2)), labels, rng.normal(size=(100, 3)), names
-    )
-    shown, _ = embedding.figures(load_predictions(tmp_path, SOFTMAX))
+    features = rng.normal(size=(100, 3))
+    found = Predictions(features, np.arange(50).repeat(2), names, features[:2], np.array([0, 1]))
+    shown, _ = EmbeddingTask(SOFTMAX, 1000).sections(found).figures
     assert "n0, n1, " in shown.caption
     assert shown.caption.endswith("n19 and 30 more.")
 
 
 def test_features_of_one_class_leave_nothing_to_compare(tmp_path):
     folder = make_run(
-        tmp_path / "run", predictions=("embedding", np.zeros((3, 2)), np.zeros(3, int), np.eye(3), ("a",))
+        tmp_path / "run",
+        predictions=(
+            EmbeddingTask(SOFTMAX, 1),
+            Predictions(np.eye(3), np.zeros(3, int), ("a",), np.zeros((3, 2))),
+        ),
     )
     assert "Class by class" not in titles(strictly_parsed(write_report(folder)))
 
@@ -240,9 +267,14 @@ def test_features_of_one_class_leave_nothing_to_compare(tmp_path):
 def test_the_worked_calibration_error(rng):
     confidence, right = np.array([0.95, 0.95, 0.65, 0.65]), np.array([True, False, True, True])
     # (2/4)·|.95 − .5| + (2/4)·|.65 − 1|
-    assert metrics.expected_calibration_error(confidence, right) == pytest.approx(0.4)
+    assert metrics.reliability(confidence, right).expected_error == pytest.approx(0.4)
     p = rng.random(20_000)
-    assert metrics.expected_calibration_error(p, rng.random(20_000) < p) < 0.02
+    happened = rng.random(20_000) < p
+    found = metrics.reliability(p, happened)
+    assert found.expected_error < 0.02
+    accuracy, confidence = calibration_curve(happened, p, n_bins=10)
+    np.testing.assert_allclose(found.accuracy, accuracy)
+    np.testing.assert_allclose(found.confidence, confidence)
     found = metrics.reliability(np.array([0.0, 0.1, 1.0]), np.ones(3, bool))
     assert found.sizes.tolist() == [2, 1]
     np.testing.assert_allclose(found.middle, [0.05, 0.95])
@@ -362,9 +394,7 @@ def test_a_picture_is_stretched_and_dark_grounds_are_inverted():
 
 
 @pytest.mark.parametrize("width", [390, 1100])
-def test_a_browser_renders_the_pages_without_a_console_error_and_nothing_is_cut_off(
-    width, kinds, browser, tmp_path
-):
+def test_a_browser_renders_the_pages_whole_without_an_error(width, kinds, browser, tmp_path):
     for folder in kinds.values():
         write_report(folder)
     write_comparison(list(kinds.values()), tmp_path / "comparison.html")
@@ -398,3 +428,23 @@ def test_a_browser_renders_the_pages_without_a_console_error_and_nothing_is_cut_
         assert seen["broken"] == 0, page
         assert seen["drawn"] == seen["images"], page
         assert seen["wide"] <= width, page
+
+
+LOGGERS = """
+import logging
+before = {name: logging.getLogger(name).level for name in ("absl", "matplotlib", "PIL")}
+import jaxce.lab.charts, jaxce.lab.data, jaxce.lab.report.comparison, jaxce.lab.tasks
+jaxce.lab.charts.cosines(*[jaxce.lab.charts.np.array([0.1, 0.9])] * 2, 0.5)
+assert before == {name: logging.getLogger(name).level for name in before}
+"""
+
+
+def test_pages_leave_the_loggers_of_others_as_they_were():
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGERS],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -14,11 +14,11 @@ from jax.sharding import AxisType
 from jaxce.lab.config import load_config
 from jaxce.lab.data import DATASETS, Split
 from jaxce.lab.errors import TrainingError
+from jaxce.lab.metrics import number
 from jaxce.lab.sweep.plan import Plan
 from jaxce.lab.sweep.program import Program
 from jaxce.lab.sweep.run import sweep
 from jaxce.lab.training.loop import run
-from jaxce.lab.training.objective import number
 
 ROOT = Path(__file__).parents[3]
 IRIS = replace(load_config("iris"), epochs=3)

@@ -16,8 +16,8 @@ from numpy.testing import assert_allclose
 
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.errors import ConfigError
+from jaxce.lab.tasks import ClassTask
 from jaxce.lab.training.checkpoints import Checkpoints, as_numpy
-from jaxce.lab.training.objective import Objective
 from jaxce.lab.training.processes import join
 from jaxce.lab.training.step import make_train
 
@@ -65,7 +65,7 @@ def epochs(workdir):
 
 def last_state(workdir):
     config = Config(**json.loads((workdir / "config.json").read_text()))
-    functions = make_train(config, (4,), Objective(config.loss, num_classes=3), num_train=105)
+    functions = make_train(config, (4,), ClassTask(config.loss, num_classes=3), num_train=105)
     like = functions.init(jax.random.key(0), hyperparams(config))
     return as_numpy(Checkpoints(workdir / "checkpoints").restore_latest(like))
 

@@ -18,14 +18,14 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from jaxce.lab import charts
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.errors import ConfigError, Stopped, TrainingError
 from jaxce.lab.files import write_whole
-from jaxce.lab.report import charts
+from jaxce.lab.tasks import ClassTask
 from jaxce.lab.training import loop
 from jaxce.lab.training.checkpoints import Checkpoints, checksum
 from jaxce.lab.training.loop import run
-from jaxce.lab.training.objective import Objective
 from jaxce.lab.training.step import make_train
 from jaxce.lab.workdir import keep_lines, lock, write_json
 
@@ -97,7 +97,7 @@ def state_in(workdir, config=CONFIG):
 
 
 def first_state(config=CONFIG):
-    functions = make_train(config, (4,), Objective(config.loss, num_classes=3), num_train=105)
+    functions = make_train(config, (4,), ClassTask(config.loss, num_classes=3), num_train=105)
     return functions.init(jax.random.key(0), hyperparams(config))
 
 

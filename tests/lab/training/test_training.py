@@ -19,10 +19,10 @@ import jaxce
 from jaxce.lab.config import Config, hyperparams, load_config
 from jaxce.lab.data import DATASETS, Examples, Split
 from jaxce.lab.errors import ConfigError, TrainingError
+from jaxce.lab.tasks import ClassTask, NumberTask, make_task
+from jaxce.lab.tasks.task import ACCURACY
 from jaxce.lab.training.checkpoints import Checkpoints
-from jaxce.lab.training.fitting import make_objective
 from jaxce.lab.training.loop import run
-from jaxce.lab.training.objective import NumberObjective, Objective
 from jaxce.lab.training.optimizers import make_optimizer, make_schedule
 from jaxce.lab.training.progress import progress
 from jaxce.lab.training.step import epoch_order, make_train
@@ -41,7 +41,7 @@ CONFIG = Config(
 
 
 def functions(config, num_train=40):
-    return make_train(config, (3,), Objective(config.loss, 3), num_train)
+    return make_train(config, (3,), ClassTask(config.loss, 3), num_train)
 
 
 def train(config, epochs, examples=CLOUDS, key=KEY):
@@ -97,7 +97,7 @@ def test_the_loss_falls_and_the_classes_are_found():
 # Epochs
 
 
-def test_an_epoch_takes_each_example_at_most_once_in_an_order_of_its_own():
+def test_an_epoch_takes_each_example_at_most_once():
     orders = [np.asarray(epoch_order(KEY, epoch, 40, 16)) for epoch in range(3)]
     for order in orders:
         assert order.shape == (2, 16)
@@ -122,7 +122,7 @@ def test_a_batch_larger_than_the_data_is_all_of_it():
     assert_same_bits(full, large)
 
 
-def test_evaluation_counts_every_example_once_whatever_the_batch_size():
+def test_evaluation_counts_every_example_once():
     state = train(CONFIG, 2)[0][-1]
     scores = [functions(replace(CONFIG, batch_size=size)).evaluate(state, {}, CLOUDS) for size in (16, None, 1)]
     (layer,) = state.params.values()
@@ -156,7 +156,7 @@ def test_one_compiled_program_serves_all_numbers():
     assert epoch._cache_size() == 1
 
 
-def test_settings_trained_side_by_side_equal_settings_trained_alone():
+def test_settings_side_by_side_equal_settings_alone():
     configs = [replace(CONFIG, learning_rate=lr, label_smoothing=a) for lr, a in [(0.1, 0.0), (0.2, 0.1)]]
     numbers = jax.tree.map(lambda *each: jnp.array(each), *map(hyperparams, configs))
     made = functions(configs[0])
@@ -200,7 +200,7 @@ def test_an_optimizer_is_optaxs_with_weight_decay_on_kernels(name, rng):
     assert not np.allclose(results[0]["kernel"], params["kernel"], atol=1e-4)
 
 
-def test_a_long_gradient_is_scaled_down_to_the_clip_norm_and_a_short_one_left():
+def test_a_long_gradient_alone_is_scaled_down_to_the_clip_norm():
     config = replace(CONFIG, clip_norm=2.0, learning_rate=1.0)
     tx = make_optimizer(config, hyperparams(config), steps_per_epoch=1)
     for grads, expected in [([3.0, 4.0], [-1.2, -1.6]), ([0.3, 0.4], [-0.3, -0.4])]:
@@ -209,7 +209,7 @@ def test_a_long_gradient_is_scaled_down_to_the_clip_norm_and_a_short_one_left():
         np.testing.assert_allclose(updates["bias"], expected, rtol=1e-6)
 
 
-def test_the_learning_rate_rises_over_the_warm_up_then_follows_half_a_cosine_to_zero():
+def test_the_learning_rate_warms_up_then_follows_half_a_cosine():
     schedule = make_schedule(Config(epochs=10, warmup_epochs=1.5), steps_per_epoch=2)
     fractions = np.array([float(schedule(step)) for step in range(21)])
     np.testing.assert_allclose(fractions[:4], [1 / 4, 2 / 4, 3 / 4, 1], rtol=1e-6)
@@ -235,7 +235,7 @@ def test_the_schedule_reaches_the_parameters():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.params, by_hand)
 
 
-def test_the_running_mean_of_the_parameters_is_what_evaluation_uses():
+def test_evaluation_uses_the_running_mean_of_the_parameters():
     config = replace(CONFIG, ema_decay=0.4, batch_size=None)
     states, _ = train(config, 3)
     mean = states[0].params
@@ -250,7 +250,7 @@ def test_the_running_mean_of_the_parameters_is_what_evaluation_uses():
     np.testing.assert_allclose(*scores, rtol=1e-6)
 
 
-# Objectives
+# Tasks of classes
 
 
 @pytest.mark.parametrize(
@@ -262,27 +262,27 @@ def test_the_running_mean_of_the_parameters_is_what_evaluation_uses():
         ("sigmoid_binary_cross_entropy", 3, 3),
     ],
 )
-def test_an_objective_gives_each_example_one_loss_and_one_class(loss, num_classes, num_outputs, rng):
-    objective = Objective(loss, num_classes)
-    assert objective.num_outputs == num_outputs
+def test_a_task_gives_each_example_one_loss_and_one_class(loss, num_classes, num_outputs, rng):
+    task = ClassTask(loss, num_classes)
+    assert task.num_outputs == num_outputs
     outputs = jnp.asarray(rng.normal(size=(7, num_outputs)), jnp.float32)
     labels = rng.integers(num_classes, size=7)
     scores = outputs if num_outputs > 1 else jnp.concatenate([jnp.zeros((7, 1)), outputs], 1)
-    np.testing.assert_array_equal(objective.predict(outputs), scores.argmax(-1))
+    np.testing.assert_array_equal(task.predict(outputs), scores.argmax(-1))
     if loss.startswith("softmax"):
         expected = -jax.nn.log_softmax(scores)[np.arange(7), labels]
     else:
         positive = labels[:, None] == (np.arange(3) if num_outputs > 1 else [1])
         expected = -jax.nn.log_sigmoid(jnp.where(positive, outputs, -outputs)).sum(-1)
-    np.testing.assert_allclose(objective.losses(outputs, labels, {"learning_rate": 9.0}), expected, rtol=1e-5)
+    np.testing.assert_allclose(task.losses(outputs, labels, {"learning_rate": 9.0}), expected, rtol=1e-5)
 
 
-def test_an_objective_hands_the_loss_its_options_among_the_numbers():
-    objective = Objective("sigmoid_focal_loss", 2)
+def test_a_task_hands_the_loss_its_own_options():
+    task = ClassTask("sigmoid_focal_loss", 2)
     outputs, labels = jnp.array([[1.0], [-2.0]]), np.array([1, 1])
     expected = jaxce.sigmoid_focal_loss(outputs, jnp.ones((2, 1)), gamma=3.0)[:, 0]
     np.testing.assert_allclose(
-        objective.losses(outputs, labels, {"gamma": 3.0, "momentum": 0.9}), expected, rtol=1e-6
+        task.losses(outputs, labels, {"gamma": 3.0, "momentum": 0.9}), expected, rtol=1e-6
     )
 
 
@@ -292,7 +292,7 @@ def test_the_coefficients_are_those_of_scikit_learn(name):
     dataset = DATASETS[name](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     num_train = len(dataset.train.labels)
     assert config.weight_decay == 1 / num_train
-    made = make_train(config, dataset.train.inputs.shape[1:], make_objective(config, dataset), num_train)
+    made = make_train(config, dataset.train.inputs.shape[1:], make_task(config, dataset), num_train)
     numbers = hyperparams(config)
     state, _ = jax.lax.scan(
         lambda state, _: (made.train_epoch(state, numbers, dataset.train)[0], None),
@@ -306,13 +306,13 @@ def test_the_coefficients_are_those_of_scikit_learn(name):
     np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
 
 
-def test_the_settings_for_house_prices_find_the_ridge_of_scikit_learn(rng):
+def test_house_prices_settings_find_scikit_learns_ridge(rng):
     config = load_config("house_prices")
     features = rng.normal(size=(14_448, 8)) @ rng.normal(size=(8, 8))  # correlated, as the real ones are
     features = ((features - features.mean(0)) / features.std(0)).astype(np.float32)
     prices = (features @ rng.normal(size=8) + 2 + rng.normal(size=14_448)).astype(np.float32)
     assert config.weight_decay == 2 / 14_448
-    made = make_train(config, (8,), NumberObjective(config.loss, 0), 14_448)
+    made = make_train(config, (8,), NumberTask(config.loss, 0), 14_448)
     numbers, examples = hyperparams(config), Examples(features, prices)
     epoch = jax.jit(made.train_epoch)
     state = made.init(KEY, numbers)
@@ -325,14 +325,14 @@ def test_the_settings_for_house_prices_find_the_ridge_of_scikit_learn(rng):
 
 
 @pytest.mark.parametrize("penalty", [1.0, 0.0])
-def test_least_squares_finds_the_model_and_the_r2_of_scikit_learn(penalty):
+def test_least_squares_finds_scikit_learns_model_and_r2(penalty):
     config = load_config("regression")
     dataset = DATASETS["regression"](Split(config.valid_fraction, config.test_fraction, config.split_seed))
     num_train = len(dataset.train.labels)
     assert config.weight_decay == 2 / num_train
     config = replace(config, weight_decay=2 * penalty / num_train)
-    objective = make_objective(config, dataset)
-    made = make_train(config, (10,), objective, num_train)
+    task = make_task(config, dataset)
+    made = make_train(config, (10,), task, num_train)
     numbers = hyperparams(config)
     state, _ = jax.lax.scan(
         lambda state, _: (made.train_epoch(state, numbers, dataset.train)[0], None),
@@ -346,7 +346,7 @@ def test_least_squares_finds_the_model_and_the_r2_of_scikit_learn(penalty):
     np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
     scores = made.evaluate(state, numbers, dataset.test)
     assert set(scores) == {"loss", "outputs"}
-    found = objective.score(np.asarray(scores["outputs"]), dataset.test.labels)
+    found = task.scores_of_all(np.asarray(scores["outputs"]), dataset.test.labels)
     np.testing.assert_allclose(found["r2"], peer.score(dataset.test.inputs, dataset.test.labels), atol=1e-5)
     np.testing.assert_allclose(found["rmse"], np.sqrt(scores["loss"]), rtol=1e-5)
 
@@ -394,7 +394,7 @@ def test_a_run_leaves_its_config_metrics_summary_and_checkpoints(finished, tiny)
 def test_a_run_measures_valid_and_test_with_its_own_state(finished, tiny):
     workdir, summary = finished
     dataset = DATASETS["iris"](Split(tiny.valid_fraction, tiny.test_fraction, tiny.split_seed))
-    made = make_train(tiny, (4,), make_objective(tiny, dataset), len(dataset.train.labels))
+    made = make_train(tiny, (4,), make_task(tiny, dataset), len(dataset.train.labels))
     numbers = hyperparams(tiny)
     state = made.init(jax.random.key(tiny.seed), numbers)
     for _ in range(tiny.epochs):
@@ -409,7 +409,7 @@ def test_a_run_measures_valid_and_test_with_its_own_state(finished, tiny):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), saved.params, state.params)
 
 
-def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(finished, tiny, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_with_the_bits_of_an_unbroken_one(finished, tiny, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
@@ -430,7 +430,7 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(finished, ti
     assert summary["test"] == finished[1]["test"]
     unbroken, resumed = ([{**row, "seconds": 0} for row in rows(w)] for w in (finished[0], workdir))
     assert resumed == unbroken
-    like = make_train(tiny, (4,), Objective(tiny.loss, 3), 105).init(KEY, hyperparams(tiny))
+    like = make_train(tiny, (4,), ClassTask(tiny.loss, 3), 105).init(KEY, hyperparams(tiny))
     states = []
     for folder in (finished[0], workdir):
         with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -459,7 +459,7 @@ def test_nothing_to_resume_is_said(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [32, None], ids=["in the next step", "in the valid part"])
-def test_a_loss_that_is_not_finite_is_named_with_its_step_and_never_saved(batch_size, tmp_path, tiny):
+def test_a_loss_that_is_not_finite_is_named_and_never_saved(batch_size, tmp_path, tiny):
     config = replace(tiny, optimizer="sgd", learning_rate=1e30, schedule="constant", batch_size=batch_size)
     with pytest.raises(TrainingError, match=r"^the loss is (nan|inf) at step 2: lower the learning rate"):
         run(config, tmp_path / "run")
@@ -488,21 +488,23 @@ ROW = {"epoch": 1, "train_loss": 0.5, "valid_loss": 0.25, "valid_accuracy": 0.75
 
 def test_progress_is_plain_lines_where_there_is_no_terminal():
     written = StringIO()
-    with progress(2, 0, 100, "images", console=Console(file=written, width=40)) as show:
+    with progress(2, 0, 100, "images", ACCURACY, console=Console(file=written, width=40)) as show:
         show(ROW)
         show({**ROW, "epoch": 2})
     lines = written.getvalue().splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
-    assert "loss 0.5000  valid loss 0.2500  valid accuracy 75.00%" in lines[0]
+    assert "loss 0.5000  valid loss 0.2500  valid accuracy 75 %" in lines[0]
     assert lines[0].endswith("images/s")
 
 
 def test_progress_is_a_bar_on_a_terminal():
     written = StringIO()
-    with progress(200, 0, 1000, "images", console=Console(file=written, width=80, force_terminal=True)) as show:
+    with progress(
+        200, 0, 1000, "images", ACCURACY, console=Console(file=written, width=80, force_terminal=True)
+    ) as show:
         show(ROW)
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.getvalue()).strip().splitlines()[-1]
-    assert re.search(r"^epoch 1/200 .* loss 0.5000  accuracy 75.00%  [\d,]+ images/s [\d:-]+$", last)
+    assert re.search(r"^epoch 1/200 .* loss 0.5000  accuracy 75 %  [\d,]+ images/s [\d:-]+$", last)
 
 
 # Several devices
@@ -517,13 +519,13 @@ from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.data import Examples
 from jaxce.lab.training.devices import make_mesh
 from jaxce.lab.training.loop import run
-from jaxce.lab.training.objective import Objective
+from jaxce.lab.tasks import ClassTask
 from jaxce.lab.training.step import make_train
 
 assert [make_mesh(size).size for size in (128, 105, 12, 11)] == [8, 7, 6, 1]
 
 config = Config(data="iris", model="mlp", widths=(4,), ema_decay=0.9, batch_size=32, epochs=4)
-made, numbers = make_train(config, (4,), Objective(config.loss, 3), 64, make_mesh(32)), hyperparams(config)
+made, numbers = make_train(config, (4,), ClassTask(config.loss, 3), 64, make_mesh(32)), hyperparams(config)
 examples = Examples(np.zeros((64, 4), np.float32), np.zeros(64, np.int32))
 epoch = jax.jit(made.train_epoch).lower(made.init(jax.random.key(0), numbers), numbers, examples).compile()
 assert "f32[4,4]" in epoch.as_text() and "all-reduce" in epoch.as_text(), "a device has more than its share"
