@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, cast, get_args
+from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, cast, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,7 @@ class Loss:
 LOSSES: dict[str, Loss] = {}
 
 
+@runtime_checkable
 class LossFunction(Protocol[P]):
     """The public function of a loss: it returns the value."""
 
