@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -18,6 +20,19 @@ jax.config.update("jax_num_cpu_devices", 8)  # virtual ones, for meshes
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Numbers that must be equal are compared where rounding explains no difference."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without jaxtyping's checks of signatures, so that a mistake reaches jaxce's own."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session")

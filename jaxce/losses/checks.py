@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -17,12 +17,12 @@ def concrete(value: Any) -> np.ndarray | None:
     return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
-def as_array(value: ArrayLike) -> Array:
+def as_array(value: Any) -> Array:
     """`value` as a JAX array; what is one already is passed on, which costs a tenth of jnp.asarray."""
     return value if isinstance(value, jax.Array) else jnp.asarray(value)
 
 
-def as_floating(name: str, value: ArrayLike) -> Array:
+def as_floating(name: str, value: Any) -> Array:
     """`value` as a JAX array; TypeError unless it holds floating-point numbers."""
     array = as_array(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -30,7 +30,7 @@ def as_floating(name: str, value: ArrayLike) -> Array:
     return array
 
 
-def as_real(name: str, value: ArrayLike) -> Array:
+def as_real(name: str, value: Any) -> Array:
     """`value` as a JAX array; TypeError unless it holds floating-point numbers, integers or booleans."""
     array = as_array(value)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
@@ -38,7 +38,7 @@ def as_real(name: str, value: ArrayLike) -> Array:
     return array
 
 
-def as_integer_labels(labels: ArrayLike, num_classes: int, ignore_index: ArrayLike | None = None) -> Array:
+def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None) -> Array:
     """`labels` as a JAX array; ValueError for one that names no class, where its value can be seen."""
     dtype = labels.dtype if isinstance(labels, jax.Array) else np.asarray(labels).dtype
     if not jnp.issubdtype(dtype, jnp.integer):
@@ -148,7 +148,7 @@ class Degree(Option):
         return degree
 
 
-def as_weights(name: str, weights: ArrayLike, shape: tuple[int, ...], meaning: str) -> Array:
+def as_weights(name: str, weights: Any, shape: tuple[int, ...], meaning: str) -> Array:
     """Finite, non-negative weights of just this shape."""
     array = as_real(name, weights)
     if array.shape != shape:
@@ -204,14 +204,14 @@ def as_distributions(name: str, labels: Any, other: str, inputs: Array, kind: st
     check_same_shape(name, labels, other, inputs.shape)
     if name == "targets":
         advice = "targets must not be negative; of log-probabilities, use kl_divergence_with_log_targets"
-        check_range("targets", labels, 0, math.inf, advice)
+        check_range("targets", labels, 0.0, math.inf, advice)
     return labels
 
 
 def check_probabilities(name: str, probs: Array) -> None:
     """ValueError where the numbers can be seen and are no probabilities."""
     advice = "probabilities lie in [0, 1]; of logits, take jax.nn.softmax first"
-    check_range(name, probs, 0, 1 + 1e-3, advice)  # a sum that rounds may pass 1
+    check_range(name, probs, 0.0, 1 + 1e-3, advice)  # a sum that rounds may pass 1
 
 
 def as_kernel(features: Array, kernel: Any) -> Array:
@@ -253,7 +253,7 @@ def fix(name: str, shape: Sequence[int], wanted: Sequence[int]) -> str:
 
 
 def split_where(
-    where: ArrayLike, logits: Array, axes: tuple[int, ...], name: str = "logits"
+    where: Any, logits: Array, axes: tuple[int, ...], name: str = "logits"
 ) -> tuple[Array | None, Array | None]:
     """A mask as (examples [*batch] or None, classes [logits' shape] or None), by its shape."""
     mask = as_array(where)

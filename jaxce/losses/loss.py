@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, cast, get_args
+from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, cast, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,7 @@ class Loss:
 LOSSES: dict[str, Loss] = {}
 
 
+@runtime_checkable
 class LossFunction(Protocol[P]):
     """The public function of a loss: it returns the value."""
 
@@ -300,7 +301,7 @@ class Arguments:
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Every argument by name, as Python binds them, in a quarter of the time that Signature.bind takes."""
         given = {**self.defaults, **kwargs, **dict(zip(self.positional, args, strict=False))}
-        fits = len(given) == len(self.signature.parameters) and len(args) <= len(self.positional)
+        fits = given.keys() == self.signature.parameters.keys() and len(args) <= len(self.positional)
         if not fits or not kwargs.keys().isdisjoint(self.positional[: len(args)]):
             self.signature.bind(*args, **kwargs)  # raises the TypeError that says what does not fit
         return given

@@ -104,3 +104,10 @@ def power(base: Array, exponent: Any) -> Array:
     """base^exponent for base ≥ 0, with finite derivatives at base 0."""
     positive = base > 0
     return jnp.where(positive, jnp.where(positive, base, 1) ** exponent, jnp.where(exponent == 0, 1.0, 0.0))
+
+
+def quotient(x: Array, y: Array) -> Array:
+    """x / y for y ≥ 0, and x where y is 0; its derivative, which divides by y², is finite for every y."""
+    largest = float(jnp.finfo(y.dtype).tiny) ** -0.5  # a power of two
+    scale = jnp.where(y * largest < 1, largest, 1)
+    return (scale * x) / (scale * jnp.where(y > 0, y, 1))

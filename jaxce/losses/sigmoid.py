@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float
 from jaxce.losses import definitions
 from jaxce.losses.checks import Number, PerClass
 from jaxce.losses.loss import does_something, loss
-from jaxce.losses.numerics import power
+from jaxce.losses.numerics import power, quotient
 
 __all__ = ["asymmetric_loss", "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"]
 
@@ -111,7 +111,7 @@ def sigmoid_focal_loss(
     value = hardness * cross_entropy
     # BCE / miss is finite, and without weight where both are 0; p·(1 − p)·BCE tends to 0 as p does, though BCE
     # may be infinite
-    ratio = cross_entropy / jnp.where(miss > 0, miss, 1)
+    ratio = quotient(cross_entropy, miss)
     turn = jnp.where(p * not_p > 0, (1 - 2 * labels) * p * not_p * ratio, 0)
     grad = hardness * (cross_entropy_grad + gamma * turn)
     if alpha is not None:
@@ -181,10 +181,8 @@ def asymmetric_loss(
     cost = -jnp.where(shifted < 0.5, jnp.log1p(-jnp.minimum(shifted, 0.5)), log_rest)
     focus = power(shifted, gamma_neg)
     negative = focus * cost
-    ratio = cost / jnp.where(shifted > 0, shifted, 1)
-    slope = jnp.where(seen, not_p / jnp.where(seen, rest, 1), 1) + gamma_neg * jnp.where(
-        not_p > 0, not_p * ratio, 0
-    )
+    ratio = quotient(cost, shifted)
+    slope = jnp.where(seen, quotient(not_p, rest), 1) + gamma_neg * jnp.where(not_p > 0, not_p * ratio, 0)
     negative_grad = jnp.where(counts, focus * p * slope, 0)
     return labels * positive + (1 - labels) * negative, labels * positive_grad + (1 - labels) * negative_grad
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Integer
 from jaxce.losses import definitions
 from jaxce.losses.checks import Number, PerClass
 from jaxce.losses.loss import does_something, loss
-from jaxce.losses.numerics import Softmax, label_softmax, power, softmax, sum_except, sums_of_others
+from jaxce.losses.numerics import Softmax, label_softmax, power, quotient, softmax, sum_except, sums_of_others
 
 __all__ = [
     "brier_score",
@@ -219,7 +219,7 @@ def softmax_focal_loss(
     hardness = power(p.others, gamma)
     value = hardness * p.nll
     # −log p / (1 − p) is finite, and without weight where 1 − p is 0; p·log p tends to 0 with p
-    ratio = p.nll / jnp.where(p.others > 0, p.others, 1)
+    ratio = quotient(p.nll, p.others)
     slope = hardness * (1 + gamma * jnp.where(p.others < 1, (1 - p.others) * ratio, 0))
     if alpha is not None:
         weight = alpha if alpha.ndim == 0 else jnp.take(alpha, labels, mode="clip")

@@ -1,0 +1,551 @@
+"""What holds of every loss of LOSSES, each fact against a reference that knows nothing of the loss's code."""
+
+import functools
+import inspect
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+from numpy.testing import assert_allclose, assert_array_equal
+
+from jaxce import LOSSES
+from jaxce.verification import formulas
+from tests.losses.cases import (
+    CLASSES,
+    arguments,
+    as_arrays,
+    every_option,
+    examples,
+    is_by_component,
+    over_examples,
+    settings,
+)
+
+
+def taking(parameter):
+    return [n for n, loss in LOSSES.items() if parameter in inspect.signature(loss.value).parameters]
+
+
+LABELLED = [name for name, loss in LOSSES.items() if loss.labels != "none"]
+INTEGER = [name for name, loss in LOSSES.items() if loss.labels == "integer"]
+OF_LOGITS = [name for name, loss in LOSSES.items() if loss.inputs == "logits" and loss.returns == "losses"]
+OF_ROWS = [name for name in OF_LOGITS if not is_by_component(LOSSES[name])]
+OPTIONS = [
+    (name, option)
+    for name, loss in LOSSES.items()
+    for option in loss.options
+    if option not in ("axis", "where", "ignore_index")
+]
+
+
+@functools.cache
+def definition_of(name):
+    """Values of the definition over examples and its Jacobians in the inputs, compiled once for any options."""
+    loss = LOSSES[name]
+
+    def both(*args, **options):
+        of_one = functools.partial(loss.definition, **options)
+        return [over_examples(loss, function)(*args) for function in (of_one, jax.jacrev(of_one))]
+
+    compiled = jax.jit(both, static_argnames=loss.static)
+    parameters = inspect.signature(loss.definition).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not None}
+    per_class = {option for case in loss.cases for option, v in case.items() if isinstance(v, tuple)}
+
+    def of_options(*args, **options):
+        options = defaults | options
+        weights = {option: np.broadcast_to(options[option], (CLASSES,)) for option in per_class}
+        return compiled(*args, **options | weights)
+
+    return of_options
+
+
+def own_entries(loss, jacobians):
+    """What `.grad` holds of the Jacobians: of margins on cosines or logits, each logit's own entry."""
+    of_own = loss.returns == "logits" and loss.inputs != "features"
+    return np.diagonal(jacobians, axis1=-2, axis2=-1) if of_own else np.asarray(jacobians)
+
+
+def in_every_mode(loss, inputs, *rest, **options):
+    """The value, and the gradient of the sum in closed form, in reverse mode and in forward mode."""
+
+    @jax.jit
+    def everything(x):
+        def total(x):
+            return loss.value(x, *rest, **options).sum()
+
+        return *loss.value_and_grad(x, *rest, **options), jax.grad(total)(x), jax.jacfwd(total)(x)
+
+    value, *gradients = everything(inputs)
+    return value, gradients
+
+
+# Value and gradient.
+
+
+@pytest.mark.parametrize(("name", "options"), settings())
+def test_value_and_gradient_equal_definition_and_differences(name, options, rng, float64):
+    loss, options = LOSSES[name], as_arrays(options)
+    x, *rest = args = arguments(loss, rng, batch=(5,), dtype=np.float64)
+    kernel = rest[:1] if loss.inputs == "features" else []
+    # one entry at a time along a new first axis, but components, which do not see each other, all at once
+    steps = np.ones((1, 1, 1)) if is_by_component(loss) else np.eye(x.shape[-1])[:, None]
+    repeated = [*kernel, *(np.stack([labels] * len(steps)) for labels in rest[len(kernel) :])]
+
+    @jax.jit
+    def everything(x):
+        by_step = (loss.value(x[None] + h * steps, *repeated, **options) for h in (1e-6, -1e-6))
+        functions = loss.value_and_grad, loss.value, loss.grad
+        return *(f(x, *rest, **options) for f in functions), *by_step
+
+    (value, grad), value_alone, grad_alone, up, down = everything(x)
+    assert_allclose(value_alone, value, rtol=1e-13)
+    assert_allclose(grad_alone, grad, rtol=1e-13, atol=1e-15)
+    values, jacobians = definition_of(name)(*examples(loss, args), **options)
+    assert_allclose(value, np.reshape(values, value.shape), rtol=1e-10, atol=1e-12)
+    expected = own_entries(loss, jacobians).reshape(grad.shape)
+    if options.get("gamma_neg") == 0:  # JAX differentiates 0^0.0 as NaN; the differences below do not
+        expected = np.where(np.isnan(expected), grad, expected)
+    assert_allclose(grad, expected, rtol=1e-9, atol=1e-10)
+    slopes = np.moveaxis((up - down) / 2e-6, 0, -1)
+    slopes = slopes[..., 0] if is_by_component(loss) else slopes
+    assert_allclose(grad, own_entries(loss, slopes), rtol=1e-6, atol=1e-7)
+    if grad.ndim < slopes.ndim:  # a logit of a margin depends on no other cosine
+        assert_array_equal(slopes * (1 - np.eye(CLASSES))[None], 0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_derivatives_in_every_mode_equal_the_definitions(name, rng, float64):
+    loss, options = LOSSES[name], every_option(LOSSES[name])
+    static = {option: options.pop(option) for option in loss.static if option in options}
+    options = {option: jnp.asarray(v, float) for option, v in options.items()}
+    x, *rest = [jnp.asarray(a) for a in arguments(loss, rng, batch=(), dtype=np.float64)]
+    if loss.labels == "integer":  # the one argument that is not differentiated
+        *rest, label = rest
+        static |= {"labels": label}
+    way = jnp.asarray(rng.normal(size=x.shape))
+    share = rng.normal(size=jax.eval_shape(functools.partial(loss.value, **static), x, *rest).shape)
+
+    def definition(*args, **options):
+        one = functools.partial(loss.definition, **options)
+        return over_examples(loss, one)(*args) if is_by_component(loss) else one(*args)
+
+    def derivatives(function, x, rest, options):
+        """First: reverse, forward, of all arguments. Second along a direction: in all four orders of modes."""
+
+        def total(x, rest=rest, options=options):
+            return (function(x, *rest, **options, **static) * share).sum()
+
+        def reverse(x):
+            return (jax.grad(total)(x) * way).sum()
+
+        def forward(x):
+            return jax.jvp(total, (x,), (way,))[1]
+
+        second = [jax.jvp(jax.grad(total), (x,), (way,))[1], jax.grad(reverse)(x), jax.grad(forward)(x)]
+        twice = jax.jvp(forward, (x,), (way,))[1]
+        return jax.grad(total, (0, 1, 2))(x, rest, options), forward(x), second, twice
+
+    def closed(x):
+        grad = loss.grad(x, *rest, **options, **static)
+        of_total = share.reshape(share.shape + (1,) * (grad.ndim - share.ndim)) * grad
+        return of_total.sum(range(grad.ndim - 1))
+
+    compiled = jax.jit(derivatives, static_argnums=0)
+    first, along, second, twice = compiled(loss.value, x, rest, options)
+    expected, along_true, second_true, twice_true = compiled(definition, x, rest, options)
+    near = functools.partial(assert_allclose, rtol=1e-8, atol=1e-9)
+    jax.tree.map(near, (first, along, twice), (expected, along_true, twice_true))
+    for found in (*second, jax.jit(lambda x: jax.jvp(closed, (x,), (way,))[1])(x)):
+        assert_allclose(found, second_true[0], rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "options"), settings())
+def test_float32_value_equals_the_formula_in_mpmath(name, options, rng):
+    loss = LOSSES[name]
+    args = arguments(loss, rng, batch=(6,))
+    found = loss.value(*args, **as_arrays(options))
+    x, *rest = examples(loss, args)
+    kernel = [exactly(rest.pop(0))] if loss.inputs == "features" else []
+    with mpmath.workdps(40):
+        truth = [
+            getattr(formulas, name)(mpmath, exactly(row), *kernel, *map(exactly, labels), **options)
+            for row, *labels in zip(x, *rest, strict=True)
+        ]
+    assert_allclose(found, np.array(truth, float).reshape(found.shape), rtol=1e-5, atol=1e-6)
+
+
+def exactly(array):
+    """The numbers of an array as mpmath's, and class numbers as they are."""
+    if array.ndim:
+        return [exactly(each) for each in array]
+    return int(array) if np.issubdtype(array.dtype, np.integer) else mpmath.mpf(float(array))
+
+
+# Batches, axes, masks.
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_is_its_examples_also_under_vmap_and_jit(name, rng):
+    loss = LOSSES[name]
+    args = arguments(loss, rng)  # NumPy's
+    axes = (0, None, 0) if loss.inputs == "features" else (0,) * len(args)
+    axes = axes[: len(args)]
+    mapped = jax.jit(jax.vmap(jax.vmap(loss.value_and_grad, axes), axes))(*(jnp.asarray(a) for a in args))
+    one = loss.value_and_grad(*(a if axis is None else a[1, 2] for a, axis in zip(args, axes, strict=True)))
+    for batch, found, alone in zip(loss.value_and_grad(*args), mapped, one, strict=True):
+        assert_allclose(batch, found, rtol=1e-5, atol=1e-5)
+        assert_allclose(batch[1, 2], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_empty_batch_has_no_losses_and_no_gradients(name, rng):
+    args = arguments(LOSSES[name], rng, batch=(0,))
+    for function in (LOSSES[name].value_and_grad, jax.jit(LOSSES[name].value_and_grad)):
+        value, grad = function(*args)
+        assert value.size == grad.size == 0
+
+
+@pytest.mark.parametrize("axis", [0, -2, (2, 0)], ids=str)
+@pytest.mark.parametrize("name", taking("axis"))
+def test_the_classes_may_lie_along_any_axes(name, axis, rng):
+    loss, shape = LOSSES[name], (2, 3, 4)
+    axes = [a % 3 for a in ((axis,) if isinstance(axis, int) else axis)]
+    batch = [n for a, n in enumerate(shape) if a not in axes]
+
+    def laid_out(rows):
+        rows = np.reshape(rows, [*batch, *(shape[a] for a in axes)])
+        return np.moveaxis(rows, range(len(batch), 3), axes)
+
+    args = arguments(loss, rng, batch, num_classes=24 // int(np.prod(batch)))
+    moved = [a if a.ndim == len(batch) else laid_out(a) for a in args]
+    value, grad = loss.value_and_grad(*args)
+    found, gradients = in_every_mode(loss, *moved, axis=axis)
+    assert_allclose(found, value, rtol=1e-6)
+    for found in gradients:
+        assert_allclose(found, laid_out(grad), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+@pytest.mark.parametrize("name", taking("where"))
+def test_a_masked_example_costs_nothing_whatever_it_holds(name, shape, rng):
+    loss, options = LOSSES[name], every_option(LOSSES[name])
+    x, y = arguments(loss, rng, batch=(3,))
+    x[1] = np.nan
+    if loss.labels != "integer":
+        y[1] = np.nan
+    options["where"] = np.array([True, False, True]).reshape(shape)
+    value, gradients = in_every_mode(loss, x, y, **options)
+    value_alone, grad_alone = loss.value_and_grad(x[::2], y[::2], **options | {"where": None})
+    assert value[1] == 0
+    assert_allclose(value[::2], value_alone, rtol=1e-6)
+    for found in gradients:
+        assert_array_equal(found[1], 0)
+        assert_allclose(found[::2], grad_alone, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("axis", "repeated"), [(-1, False), (0, True)])
+@pytest.mark.parametrize("name", taking("where"))
+def test_a_masked_class_is_absent_and_its_target_does_not_count(name, repeated, axis, rng):
+    loss, options = LOSSES[name], every_option(LOSSES[name])
+    kept = np.array([True, False, True, True])
+    x, y = arguments(loss, rng, batch=(3,))
+    x[:, 1] = np.nan
+    fewer = {"class_weights": options["class_weights"][kept]} if "class_weights" in options else {}
+    if loss.labels == "integer":
+        y = np.array([0, 2, 3])
+        y_alone = y - (y > 1)
+    else:
+        y[:, 1] = 7.0  # no distribution with it
+        y_alone = y[:, kept]
+    value, grad = loss.value_and_grad(x[:, kept], y_alone, **options | fewer)
+    where = kept[None] if repeated else np.stack([kept] * 3)
+    x, y, where = (a if a.ndim == 1 else np.moveaxis(a, -1, axis) for a in (x, y, where))
+    found, gradients = in_every_mode(loss, x, y, axis=axis, where=where, **options)
+    assert_allclose(found, value, rtol=1e-5)
+    for found in gradients:
+        found = np.moveaxis(found, axis, -1)
+        assert_array_equal(found[:, 1], 0)
+        assert_allclose(found[:, kept], grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_a_class_at_minus_infinity_without_target_is_absent(name, rng):
+    loss = LOSSES[name]
+    logits, labels = arguments(loss, rng, batch=(4,))
+    far = np.pad(logits, ((0, 0), (0, 1)), constant_values=-np.inf)
+    longer = labels if loss.labels == "integer" else np.pad(labels, ((0, 0), (0, 1)))
+    value, grad = loss.value_and_grad(logits, labels)
+    found, gradients = in_every_mode(loss, far, longer)
+    assert_allclose(found, value, rtol=1e-6)
+    for found in gradients:
+        assert_allclose(found[:, :CLASSES], grad, rtol=1e-6, atol=1e-8)
+        assert_array_equal(found[:, CLASSES], 0)
+    slope = jax.grad(lambda x: loss.value(x, longer).sum())
+    assert np.isfinite(jax.jit(lambda x: jax.jvp(slope, (x,), (jnp.ones_like(x),))[1])(far)).all()
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_a_row_of_minus_infinity_costs_nothing(name, rng):
+    loss = LOSSES[name]
+    logits, labels = arguments(loss, rng, batch=(4,))
+    logits[1] = -np.inf
+    value, gradients = in_every_mode(loss, logits, labels)
+    assert value[1] == 0
+    for found in gradients:
+        assert_array_equal(found[1], 0)
+        assert np.isfinite(found).all()
+
+
+# Extremes.
+
+
+GRID = np.float32([-1e4, -104, -89, -87.5, -50, -17, -1e-30, 0, 17, 50, 87.5, 89, 104, 1e4])
+
+
+@pytest.mark.parametrize("which", ["default", "every option"])
+@pytest.mark.parametrize("name", OF_LOGITS)
+def test_extreme_logits_give_finite_values_and_derivatives(name, which, rng):
+    loss = LOSSES[name]
+    options = {} if which == "default" else every_option(loss)
+    pairs = np.stack(np.meshgrid(GRID, GRID), -1).reshape(-1, 2)
+    logits = np.concatenate([pairs, np.tile(np.float32([[0, -5]]), (len(pairs), 1))], -1)
+    _, labels = arguments(loss, rng, batch=(len(pairs),))
+    if loss.labels in ("distribution", "binary"):  # certain labels too
+        labels[::2] = np.round(labels[::2])
+
+    @jax.jit
+    def everything(z):
+        def total(z):
+            return loss.value(z, labels, **options).sum()
+
+        value, closed = loss.value_and_grad(z, labels, **options)
+        grad, along = jax.jvp(jax.grad(total), (z,), (jnp.ones_like(z),))
+        return value, closed, grad, along
+
+    value, closed, grad, along = everything(logits)
+    assert (value >= -1e-6).all()  # no NaN
+    assert_allclose(grad, closed, rtol=1e-6, atol=1e-37)
+    for found in (value, closed, along):
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", OF_LOGITS)
+def test_a_nan_logit_is_not_hidden(name, rng):
+    x, y = arguments(LOSSES[name], rng, batch=(3,))
+    x[1] = np.nan
+    for found in LOSSES[name].value_and_grad(x, y):
+        assert np.isnan(found[1]).all()
+        assert not np.isnan(found[::2]).any()
+
+
+# Dtypes and devices.
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_is_computed_in_float32(name, dtype, rng):
+    loss = LOSSES[name]
+    half, *rest = (jnp.asarray(a).astype(dtype if a.dtype == np.float32 else int) for a in arguments(loss, rng))
+    wide = [a.astype(jnp.float32) if a.dtype == dtype else a for a in (half, *rest)]
+    value, grad = loss.value_and_grad(*wide)
+    found, (closed, reverse, _) = in_every_mode(loss, half, *rest)
+    assert found.dtype == jnp.float32
+    assert closed.dtype == reverse.dtype == dtype
+    assert_allclose(found, value, rtol=1e-5, atol=1e-6)
+    eps = float(jnp.finfo(dtype).eps)
+    assert_allclose(closed.astype(jnp.float32), grad, rtol=eps, atol=float(jnp.finfo(dtype).tiny))
+    if grad.shape == half.shape:
+        assert_array_equal(reverse, closed)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_float32_and_float64_stay_what_they_are(name, rng, float64):
+    for dtype in (np.float32, np.float64):
+        args = arguments(LOSSES[name], rng, dtype=dtype)
+        assert [found.dtype for found in LOSSES[name].value_and_grad(*args)] == [dtype] * 2
+
+
+@pytest.mark.parametrize("name", INTEGER)
+def test_class_numbers_may_have_any_integer_dtype(name, rng, float64):
+    *before, labels = arguments(LOSSES[name], rng)
+    every = [labels.astype(dtype) for dtype in (np.int8, np.uint8, np.int32, np.uint32, np.int64)]
+    first, *others = jax.jit(lambda every: [LOSSES[name].value_and_grad(*before, y) for y in every])(every)
+    for found in others:
+        jax.tree.map(assert_array_equal, found, first)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_eight_devices_give_what_one_gives(name, rng):
+    loss, mesh = LOSSES[name], jax.sharding.Mesh(jax.devices()[:8], "batch")
+    args = arguments(loss, rng, batch=(16,))
+    specs = (P("batch"), P(), P("batch")) if loss.inputs == "features" else (P("batch"),) * len(args)
+    spread = jax.shard_map(loss.value_and_grad, mesh=mesh, in_specs=specs[: len(args)], out_specs=P("batch"))
+
+    def everything(value_and_grad):
+        def total(x):
+            return value_and_grad(x, *args[1:])[0].sum()
+
+        return jax.jit(lambda x: (value_and_grad(x, *args[1:]), jax.grad(total)(x)))(args[0])
+
+    found, expected = everything(spread), everything(loss.value_and_grad)
+    assert len(found[0][0].sharding.device_set) == 8
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-5), found, expected)
+
+
+# Mathematics.
+
+
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.convex is not None])
+def test_convexity_is_what_the_record_says(name, rng, float64):
+    loss = LOSSES[name]
+    one, other = (
+        arguments(loss, rng, batch=(3000,), dtype=np.float64),
+        arguments(loss, rng, (3000,), np.float64),
+    )
+    x, z, rest = one[0], other[0], one[1:]
+    ends = (loss.value(x, *rest) + loss.value(z, *rest)) / 2
+    above = np.asarray(loss.value((x + z) / 2, *rest) - ends)
+    assert (above.max() < 1e-12) == loss.convex
+    assert loss.convex or above.max() > 1e-3
+
+
+MINIMA = {
+    "softmax_cross_entropy": jax.nn.softmax,
+    "sigmoid_binary_cross_entropy": jax.nn.sigmoid,
+    "squared_error": lambda x: x,
+    "js_divergence": jnp.exp,
+}
+
+
+@pytest.mark.parametrize("name", MINIMA)
+def test_gradient_is_zero_where_the_prediction_is_the_target(name, rng, float64):
+    x, _ = arguments(LOSSES[name], rng, dtype=np.float64)
+    target = MINIMA[name](x)
+    value, grad = LOSSES[name].value_and_grad(x, target)
+    assert_allclose(grad, 0, atol=1e-15)
+    for step in (1e-2, -1e-2):
+        moved = x + step * rng.normal(size=x.shape)
+        assert (LOSSES[name].value(moved, target) > value).all()
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_a_shift_of_all_logits_changes_nothing(name, rng, float64):
+    x, y = arguments(LOSSES[name], rng, dtype=np.float64)
+    value, grad = LOSSES[name].value_and_grad(x, y)
+    assert_allclose(LOSSES[name].value(x + 64, y), value, rtol=1e-12)
+    assert_allclose(grad.sum(-1), 0, atol=1e-14)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize(
+    ("softmax", "sigmoid"),
+    [
+        ("softmax_cross_entropy_with_integer_labels", "sigmoid_binary_cross_entropy"),
+        ("softmax_focal_loss", "sigmoid_focal_loss"),
+    ],
+)
+def test_two_classes_equal_sigmoid(softmax, sigmoid, label, rng):
+    s = rng.normal(scale=5, size=20).astype(np.float32)
+    pair = np.stack([np.zeros_like(s), s], -1)
+    value, grad = LOSSES[softmax].value_and_grad(pair, np.full(20, label))
+    binary_value, binary_grad = LOSSES[sigmoid].value_and_grad(s, np.full(20, label))
+    assert_allclose(value, binary_value, rtol=1e-5)
+    assert_allclose(grad, np.stack([-binary_grad, binary_grad], -1), rtol=1e-5)
+
+
+# Misuse. The sentences themselves are in test_checks.py.
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_of_another_shape_raise_and_never_broadcast(name, rng):
+    *before, labels = arguments(LOSSES[name], rng, batch=(5,))
+    wrong = [labels[..., None], labels[:1], labels[:4], labels[None], np.stack([labels] * 3)]
+    if labels.ndim > 1:
+        wrong += [labels[:, 0], labels[:, :1], labels[:, :3], labels[0]]
+    for other in wrong:
+        for function in (LOSSES[name].value, LOSSES[name].grad, LOSSES[name].value_and_grad):
+            with pytest.raises(ValueError, match=r"(labels|targets) has shape \(.*\) but \w.* \(.*\).*: "):
+                function(*before, other)
+
+
+@pytest.mark.parametrize("label", [-1, CLASSES, 2**31 - 1])
+@pytest.mark.parametrize("name", INTEGER)
+def test_a_label_that_names_no_class_raises_or_is_nan_in_jit(name, label, rng):
+    loss = LOSSES[name]
+    inputs, *rest = arguments(loss, rng, batch=(4,))
+    rest[-1] = np.array([1, label, 0, 2])
+    for function in (loss.value, loss.grad):
+        with pytest.raises(ValueError, match=rf"labels holds {label}, but there are 4 classes.*\[0, 4\)"):
+            function(inputs, *rest)
+
+    @jax.jit
+    def everything(inputs, *rest):
+        def value(inputs):
+            return loss.value(inputs, *rest)
+
+        reverse = jax.grad(lambda x: value(x).sum())(inputs)
+        return *loss.value_and_grad(inputs, *rest), reverse, jax.jvp(value, (inputs,), (inputs,))[1]
+
+    for found in everything(inputs, *rest):
+        is_nan = np.isnan(found).reshape(4, -1)
+        assert_array_equal(is_nan.any(-1), [False, True, False, False])
+        assert is_nan[1].all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_inputs_that_are_not_floating_point_raise(name, rng):
+    inputs, *rest = arguments(LOSSES[name], rng)
+    for function in (LOSSES[name].value, LOSSES[name].grad):
+        for dtype in (int, bool, complex):
+            with pytest.raises(TypeError, match=r"^\w+ must be floating-point, but has dtype .*: use \w+.ast"):
+                function(np.zeros_like(inputs, dtype), *rest)
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_of_another_kind_raise(name, rng):
+    *before, labels = arguments(LOSSES[name], rng)
+    kind, dtypes = {
+        "integer": ("integers", (float, bool, complex)),
+        "log_distribution": ("floating-point", (int,)),
+    }.get(LOSSES[name].labels, ("real", (complex,)))
+    for dtype in dtypes:
+        with pytest.raises(TypeError, match=rf"^(labels|targets|log_targets) must be {kind}, but has dtype"):
+            LOSSES[name].value(*before, np.zeros_like(labels, dtype))
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_options_out_of_range_raise_where_they_can_be_seen(name, option, rng):
+    args = arguments(LOSSES[name], rng, batch=(2,))
+    for bad in (-5.0, np.nan):
+        value = np.array([1, bad, 1, 1]) if option in ("class_weights", "pos_weight") else bad
+        if option in LOSSES[name].static:
+            value = -5
+        with pytest.raises(ValueError, match=option):
+            LOSSES[name].value(*args, **{option: value})
+    with pytest.raises((ValueError, TypeError), match=option):
+        LOSSES[name].value(*args, **{option: np.ones((2, 2))})
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [(n, o) for n, o in OPTIONS if isinstance(LOSSES[n].options[o], float)]
+)
+def test_an_option_is_the_same_number_seen_and_traced(name, option, rng):
+    loss, args = LOSSES[name], arguments(LOSSES[name], rng)
+    traced = jax.jit(lambda number: loss.value_and_grad(*args, **{option: number}))
+    for number in (0.0, 1.0):
+        try:
+            seen = loss.value_and_grad(*args, **{option: number})
+        except ValueError:  # out of range
+            continue
+        jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-5), seen, traced(number))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_lists_are_taken_for_arrays(name, rng):
+    args = arguments(LOSSES[name], rng)
+    of_lists = LOSSES[name].value_and_grad(*(a.tolist() for a in args))
+    jax.tree.map(assert_array_equal, of_lists, LOSSES[name].value_and_grad(*args))
