@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+import jaxce
 from jaxce.lab.config import Config, hyperparams
 from jaxce.lab.data import Dataset, Split, Stream, load
 from jaxce.lab.errors import Stopped, TrainingError
@@ -29,7 +30,7 @@ from jaxce.lab.training.signals import asked_to_stop, stop_requests
 from jaxce.lab.training.step import make_train
 from jaxce.lab.workdir import check_workdir, claim, keep_lines, write_json
 
-VERSIONS_OF = ("jaxce", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn", "numpy")
+VERSIONS_OF = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "scikit-learn", "numpy")
 
 
 def run(
@@ -202,10 +203,4 @@ def memory_of(program: Any) -> dict[str, int]:
 
 def versions() -> dict[str, str]:
     """Version of each library that the numbers depend on."""
-    found = {}
-    for name in VERSIONS_OF:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # jaxce itself, run from a checkout
-            found[name] = "not installed"
-    return found
+    return {"jaxce": jaxce.__version__} | {name: importlib.metadata.version(name) for name in VERSIONS_OF}
