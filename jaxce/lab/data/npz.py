@@ -1,4 +1,4 @@
-"""A user's own arrays, from a file that `numpy.savez` wrote; each way in which they do not fit has its sentence."""
+"""A user's own arrays, from a file that `numpy.savez` wrote; what does not fit is named."""
 
 import zipfile
 import zlib

@@ -63,7 +63,7 @@ class Split:
         return train, valid, test
 
     def hold_out(self, examples: Part, part: Literal["valid", "test"]) -> tuple[Part, Part]:
-        """Train, and the one part that a data set does not come with: a partition, each example in one of the two.
+        """Train, and the part that a data set does not come with: each example is in one of the two.
 
         Raises:
             ConfigError: A part would be empty, or too small to hold every class.
