@@ -6,7 +6,7 @@ on first use; no digit on a canvas of the test is on one that is trained on.
     python train.py multilabel          (and --loss sigmoid_focal_loss, --loss asymmetric_loss; --seed 1)
 
 Test mAP, mean and standard deviation of seeds 0 to 4: sigmoid .9334 ± .0073, asymmetric .9274 ± .0134, focal
-.9180 ± .0098; whoever guesses without looking has .23. Sets with all ten answers right: 60.1, 47.8 and
+.9180 ± .0098; guessing has .23. Sets with all ten answers right: 60.1, 47.8 and
 55.1 %. A run takes 11 s on 2 cores.
 """
 

@@ -1,4 +1,4 @@
-"""A user's own arrays, from a file that `numpy.savez` wrote; each way in which they do not fit is told."""
+"""A user's own arrays, from a file that `numpy.savez` wrote; what does not fit is named."""
 
 import zipfile
 import zlib
@@ -87,7 +87,7 @@ def check_inputs(path: Path, name: str, inputs: np.ndarray) -> np.ndarray:
 
 def finite(path: Path, name: str, values: np.ndarray) -> np.ndarray:
     """The values as float32, all finite."""
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and told
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
         bad = np.argwhere(~np.isfinite(values.astype(np.float32)))
     if len(bad):
         place = tuple(bad[0].tolist())

@@ -19,7 +19,7 @@ def planted(split: Split, num_classes: int, num_seen: int) -> Dataset:
     """Classes that are directions in space; their examples are those and noise, as a network might give them.
 
     Inputs [N, 64]. Which classes have examples, their directions and the noise are drawn by the split's seed.
-    The other classes are there to be told from: a prediction is one of all.
+    The other classes have none, but a prediction is one of all.
     """
     rng = np.random.default_rng(split.seed)
     seen = rng.choice(num_classes, num_seen, replace=False).astype(np.int32)

@@ -56,14 +56,14 @@ class Split:
         total = len(examples.labels)
         num_valid, num_test = (round(f * total) for f in (self.valid_fraction, self.test_fraction))
         counts = {"valid": num_valid, "test": num_test, "train": total - num_valid - num_test}
-        told = f"valid_fraction = {self.valid_fraction} and test_fraction = {self.test_fraction} leave"
-        check_counts(counts, examples, told)
+        given = f"valid_fraction = {self.valid_fraction} and test_fraction = {self.test_fraction} leave"
+        check_counts(counts, examples, given)
         rest, test = self._drawn(examples, num_test)
         train, valid = self._drawn(rest, num_valid)
         return train, valid, test
 
     def hold_out(self, examples: Part, part: Literal["valid", "test"]) -> tuple[Part, Part]:
-        """Train, and the one part that a data set lacks which comes with the other: a partition, as above.
+        """Train, and the part that a data set does not come with: each example is in one of the two.
 
         Raises:
             ConfigError: A part would be empty, or too small to hold every class.
@@ -87,7 +87,7 @@ class Split:
         return take(examples, rest), take(examples, drawn)
 
 
-def check_counts(counts: Mapping[str, int], examples: Examples | Stream, told: str) -> None:
+def check_counts(counts: Mapping[str, int], examples: Examples | Stream, given: str) -> None:
     """Raise ConfigError when a part would have too few examples."""
     needed, why = 1, "which needs one"
     if isinstance(examples, Examples) and has_classes(examples):
@@ -95,4 +95,4 @@ def check_counts(counts: Mapping[str, int], examples: Examples | Stream, told: s
         why = f"too few for one of each of {needed} classes"
     for part, count in counts.items():
         if count < needed:
-            raise ConfigError(f"{told} {count} of {len(examples.labels)} examples for {part}, {why}")
+            raise ConfigError(f"{given} {count} of {len(examples.labels)} examples for {part}, {why}")

@@ -130,8 +130,8 @@ def prepare(name: str, builder: Any) -> None:
             f"a prepared {name} to {builder.data_dir}"
         ) from error
     except Exception as error:  # anything: a download, a disk, and what its own code may do wrong
-        told = " ".join(str(error).split())[:300]
-        raise TrainingError(f"cannot prepare tfds:{name}: {type(error).__name__}: {told}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise TrainingError(f"cannot prepare tfds:{name}: {type(error).__name__}: {reason}") from error
 
 
 def missing(error: BaseException) -> str:
