@@ -1,16 +1,20 @@
-"""Which settings there are, checked before anything runs; and which of them one program can run."""
+"""Which settings there are, checked before anything runs, and which of them one program can run."""
 
 import itertools
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
 from jaxce.lab.config import HYPERPARAMS, Config
 from jaxce.lab.errors import ConfigError
-from jaxce.lab.sweep.proposals import draws
-from jaxce.lab.sweep.space import SHORT_LOSSES, Choices, Dimension, Interval, apply, parse_space
+from jaxce.lab.sweep.space import SHORT_LOSSES, Choices, Dimension, Interval, apply, parse_space, parse_value
 from jaxce.losses import LOSSES
 
 MOST_SETTINGS = 100_000
@@ -27,8 +31,8 @@ class Plan:
         over: FIELD=SPEC items.
         sampler: `grid`, `random` or `tpe`.
         trials: How many settings the samplers propose; None for the grid.
-        prune: Whether hopeless settings end early.
-        metric: What settings are compared by on valid, the more the better.
+        prune: Whether settings that are worse than the median end early.
+        metric: What settings are compared by, on valid.
     """
 
     name: str
@@ -50,15 +54,20 @@ class Plan:
         return tuple(dimension.field for dimension in self.space)
 
 
+def larger_is_better(metric: str) -> bool:
+    """Which way a metric is better."""
+    return not metric.endswith(("loss", "error_rate", "rmse"))
+
+
 def plan_of(found: Mapping[str, Any]) -> Plan:
     """The plan that `dataclasses.asdict` turned into JSON."""
     return Plan(**{**found, "base": Config(**found["base"]), "over": tuple(found["over"])})
 
 
 def settings_of(plan: Plan) -> list[dict[str, Any]]:
-    """The values of each setting, by field; of `tpe`, which proposes later, empty ones.
+    """The values of each setting, by field; `tpe` proposes them later, so its are empty.
 
-    Those of a grid that have one config are one; they come group by group.
+    Settings of a grid that have the same config are run once; those of one program follow each other.
 
     Raises:
         ConfigError: Some values do not fit the config or each other.
@@ -77,10 +86,8 @@ def settings_of(plan: Plan) -> list[dict[str, Any]]:
     unique: dict[Config, dict[str, Any]] = {}
     for config, setting in zip(configs, settings, strict=True):
         unique.setdefault(config, setting)
-    groups = {program_of(config): None for config in configs}
-    order = {program: place for place, program in enumerate(groups)}
-    ordered = sorted(unique, key=lambda config: order[program_of(config)])
-    return [unique[config] for config in ordered]
+    programs = list(dict.fromkeys(map(program_of, unique)))
+    return [unique[config] for config in sorted(unique, key=lambda config: programs.index(program_of(config)))]
 
 
 def grid(space: Sequence[Dimension]) -> list[dict[str, Any]]:
@@ -145,25 +152,77 @@ def show(value: Any) -> str:
 
 
 def program_of(config: Config) -> Config:
-    """What of a config shapes its compiled program: two configs with one such value run in one program.
+    """What a compiled program depends on: configs for which this is equal share a program.
 
-    Numbers that enter the program as arguments are all alike here; whether they are None is not.
+    Numbers that enter the program as arguments are replaced by one value; None stays None.
 
     >>> program_of(Config(learning_rate=0.1, seed=3)) == program_of(Config(label_smoothing=None))
     True
     >>> program_of(Config(label_smoothing=0.0)) == program_of(Config(label_smoothing=None))
     False
     """
-    given = [name for name in HYPERPARAMS if getattr(config, name) is not None and not is_shape(config, name)]
+    traced = {name for name in HYPERPARAMS if getattr(config, name) is not None}
+    if config.margin is not None and config.head is not None and is_static(LOSSES[config.head], "margin"):
+        traced.remove("margin")
     like = copy(config)
     # Not through replace: 0.5, the same for all, need not be in the range of each.
-    for name, value in {**dict.fromkeys(given, 0.5), "seed": 0}.items():
+    for name, value in {**dict.fromkeys(traced, 0.5), "seed": 0}.items():
         object.__setattr__(like, name, value)
     return like
 
 
-def is_shape(config: Config, name: str) -> bool:
-    """Whether a number cannot be traced: a margin that multiplies an angle a whole number of times."""
-    return (
-        name == "margin" and config.head is not None and isinstance(LOSSES[config.head].options["margin"], int)
-    )
+def is_static(record: Any, option: str) -> bool:
+    """Whether an option of a loss or head must be known at compilation, as the degree of a margin."""
+    return isinstance(record.options[option], int)
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Where Optuna takes a field's values from."""
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution([as_param(value) for value in dimension.values])
+    if dimension.whole:
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def as_param(value: Any) -> Any:
+    """A value as a storage can hold it: widths as text.
+
+    >>> as_param((16, 32))
+    '16x32'
+    """
+    return show(value) if isinstance(value, tuple) else value
+
+
+def values_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields' values that a trial's parameters stand for.
+
+    >>> values_of({"widths": "16x32", "seed": 1})
+    {'widths': (16, 32), 'seed': 1}
+    """
+    return {
+        field: parse_value(field, param) if field == "widths" and param is not None else param
+        for field, param in params.items()
+    }
+
+
+def draws(space: Sequence[Dimension], count: int) -> list[dict[str, Any]]:
+    """Random settings, the same each time."""
+    distributions = {dimension.field: distribution(dimension) for dimension in space}
+    with quiet():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        return [values_of(study.ask(distributions).params) for _ in range(count)]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the logs of Optuna, and of Alembic that sets up its tables, to warnings."""
+    loggers = [logging.getLogger(name) for name in ("optuna", "alembic")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

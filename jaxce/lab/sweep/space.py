@@ -1,12 +1,13 @@
 """What to sweep: FIELD=SPEC, read into the values that a field of the config is to take."""
 
+import ast
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from decimal import Decimal
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from jaxce.lab.config import (
     Config,
     choose,
     did_you_mean,
+    has_type,
     in_words,
 )
 from jaxce.lab.errors import ConfigError
@@ -65,7 +67,7 @@ Dimension = Choices | Interval
 
 
 def parse_space(items: Sequence[str]) -> tuple[Dimension, ...]:
-    """Read FIELD=SPEC items; see GRAMMAR.
+    """Read FIELD=SPEC items, in the grammar of `GRAMMAR`.
 
     Raises:
         ConfigError: A field that the config does not have or that comes twice, or a SPEC that does not fit it.
@@ -113,35 +115,18 @@ def parse_value(field: str, text: str) -> Any:
     if field == "loss":
         choose("loss", name := SHORT_LOSSES.get(text, text), [*TRAINABLE_LOSSES, *SHORT_LOSSES])
         return name
-    kind = TYPES[field]
-    for each in get_args(kind) if get_origin(kind) is UnionType else (kind,):
-        found = read_as(each, text)
-        if found is not NOTHING:
+    if field == "widths" and re.fullmatch(r"\d+(x\d+)*", text):
+        return tuple(map(int, text.split("x")))
+    kind, value = TYPES[field], None
+    with suppress(ValueError, SyntaxError, TypeError):
+        value = ast.literal_eval(text)
+        if type(value) is int and not is_number(field, whole=True):
+            value = float(value)
+    for found in (value, text) if value is not None or text == "None" else (text,):
+        if text and has_type(found, kind):
             return found
-    takes = "True or False" if kind is bool else in_words(kind)
     as_in = " with x between them, as in 16x32" if field == "widths" else ""
-    raise ConfigError(f"--over: {field} takes {takes}{as_in}, not {text!r}")
-
-
-NOTHING: Any = object()
-
-
-def read_as(kind: Any, text: str) -> Any:
-    """The value that `text` means in a field of type `kind`; NOTHING where it means none."""
-    if kind is NoneType:
-        return None if text == "None" else NOTHING
-    if kind is bool:
-        return {"True": True, "False": False}.get(text, NOTHING)
-    if get_origin(kind) is tuple:
-        return tuple(map(int, text.split("x"))) if re.fullmatch(r"\d+(x\d+)*", text) else NOTHING
-    if get_origin(kind) is Literal:
-        return text if text in get_args(kind) else NOTHING
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            return NOTHING
-    return text if text else NOTHING
+    raise ConfigError(f"--over: {field} takes {in_words(kind)}{as_in}, not {text!r}")
 
 
 def is_number(field: str, *, whole: bool = False) -> bool:
@@ -167,10 +152,7 @@ def arithmetic(field: str, spec: str) -> tuple[float, ...]:
         raise ConfigError(f"{field}={spec}: a range is range:lo:hi:by, as in range:0:1:0.1")
     for text in parts:
         end_of(field, text)
-    try:
-        low, high, by = map(Decimal, parts)
-    except InvalidOperation as error:  # what Python reads as a number and Decimal does not
-        raise ConfigError(f"{field}={spec}: write the numbers of a range plainly") from error
+    low, high, by = map(Decimal, parts)
     if by <= 0 or low > high:
         raise ConfigError(f"{field}={spec}: a range goes up, by a step above 0")
     kind = int if is_number(field, whole=True) else float
@@ -180,8 +162,7 @@ def arithmetic(field: str, spec: str) -> tuple[float, ...]:
 def interval(field: str, spec: str) -> Dimension:
     """An interval, or the points of it that `:N` asks for."""
     ends, *options = spec.split(":")
-    low_text, _, high_text = ends.partition("..")
-    low, high = end_of(field, low_text), end_of(field, high_text)
+    low, high = (end_of(field, text) for text in ends.split("..", 1))
     log = options[:1] == ["log"]
     count = options[log:]
     if len(count) > 1 or not all(re.fullmatch(r"[1-9]\d*", text) for text in count):

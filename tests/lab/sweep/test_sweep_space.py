@@ -75,7 +75,10 @@ def test_a_spec_is_read_by_the_type_of_its_field(item, dimension):
         (["optimizer=adam..sgd"], "optimizer has no range: it takes one of"),
         (["data=a..b"], "data has no range"),
         (["clip_norm=None..1"], "clip_norm has no range"),
-        (["learning_rate=nan..1"], "learning_rate has no range"),
+        (["learning_rate=nan..1"], "learning_rate takes a number, not 'nan'"),
+        (["learning_rate=1e999..1"], "learning_rate has no range"),
+        (["epochs=True"], "epochs takes a whole number, not 'True'"),
+        (["joint_softmax=1"], "joint_softmax takes True or False, not '1'"),
         (["loss=softmx"], "did you mean softmax"),
         (["widths=16,32"], None),
         (["widths=16x"], "as in 16x32"),
@@ -109,7 +112,7 @@ def test_a_grid_is_every_combination_group_by_group():
     assert len({tuple(setting.values()) for setting in settings}) == 8
 
 
-def test_options_that_a_loss_does_not_take_are_left_out_and_settings_that_become_equal_run_once():
+def test_settings_that_differ_in_unused_options_run_once():
     settings = settings_of(
         grid("loss=softmax,focal", "label_smoothing=0,0.1", "gamma=1,2", base=replace(IRIS, z_loss=1e-4))
     )
@@ -131,18 +134,18 @@ def test_options_that_a_loss_does_not_take_are_left_out_and_settings_that_become
         (("seed=0..99999", "epochs=1..99"), "a grid of 9,900,000 settings"),
     ],
 )
-def test_a_setting_that_does_not_fit_is_named_before_anything_runs(over, message):
+def test_a_setting_that_does_not_fit_is_named_at_the_start(over, message):
     with pytest.raises(ConfigError, match=message):
         settings_of(grid(*over))
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_the_ends_of_an_interval_are_checked_before_anything_runs(sampler):
+def test_the_ends_of_an_interval_are_checked_at_the_start(sampler):
     with pytest.raises(ConfigError, match="momentum must be at least 0 and below 1"):
         settings_of(Plan("iris", IRIS, ("momentum=0.99..2",), sampler, 1, False, "accuracy"))
 
 
-def test_random_settings_lie_in_their_interval_and_are_the_same_each_time():
+def test_random_settings_lie_in_their_interval_and_repeat():
     plan = Plan("iris", IRIS, ("learning_rate=1e-3..1:log", "epochs=2..5"), "random", 40, False, "accuracy")
     settings = settings_of(plan)
     assert settings == settings_of(plan)

@@ -1,0 +1,176 @@
+"""How much of the variance of results each field explains: exact on a full grid, an estimate elsewhere."""
+
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxce.lab.sweep.plan import Plan
+from jaxce.lab.sweep.results import Row, positions, value_of
+from jaxce.lab.sweep.space import Choices, Dimension
+
+FEWEST_A_FIELD = 10  # settings for each swept field; fewer leave the estimate to chance
+MOST_POINTS = 1000  # of the grid on which the model is evaluated
+MOST_LEVELS = 8  # of an interval in that grid
+DRAWS = 100
+
+
+class Importance(NamedTuple):
+    """Shares of the variance of the results.
+
+    Attributes:
+        shares: Of each field by itself, of interactions between fields, and of chance; they sum to 1.
+        errors: Two standard deviations of each share; None where the shares are exact.
+        method: How the shares were found, in a sentence.
+    """
+
+    shares: dict[str, float]
+    errors: dict[str, float] | None
+    method: str
+
+    def show(self, name: str) -> str:
+        """One share in percent.
+
+        >>> Importance({"seed": 0.8}, {"seed": 0.052}, "").show("seed")
+        '80 ± 6 %'
+        """
+        error = "" if self.errors is None else f" ± {max(math.ceil(100 * self.errors[name]), 1)}"
+        return f"{100 * self.shares[name]:.0f}{error} %"
+
+    def __str__(self) -> str:
+        """All shares and the method, as the terminal shows them."""
+        words = ", ".join(f"{name.replace('_', ' ')} {self.show(name)}" for name in self.shares)
+        return f"what explains the differences: {words}\n  ({self.method})"
+
+
+def importance_of(rows: Sequence[Row], plan: Plan) -> Importance | None:
+    """The importance of each field that takes several values; None where nothing can be said.
+
+    That is so when fewer than two fields vary, counting the seed, when all results are equal, and when the
+    settings are neither a full grid nor ten for each field.
+    """
+    complete = [row for row in rows if row["state"] == "complete"]
+    results = np.array([row["valid"][plan.metric] for row in complete])
+    varied = [each for each in plan.space if len({value_of(row, each.field) for row in rows}) > 1]
+    if len(varied) < 2 or len(set(results)) < 2:
+        return None
+    fields = [each.field for each in varied]
+    table = full_grid([[value_of(row, field) for field in fields] for row in complete], results)
+    if table is not None and len(complete) == len(rows):
+        return exact(table, fields)
+    varied = [each for each in varied if each.field != "seed"]
+    if len(complete) < FEWEST_A_FIELD * len(varied):
+        return None
+    return estimate(complete, results, varied)
+
+
+def variances(table: Float[np.ndarray, "..."]) -> list[float]:
+    """The variance over a full grid, by functional ANOVA: the main effect of each axis, and the rest.
+
+    The main effect of an axis is the variance of the means along all other axes. The rest is interactions.
+
+    >>> variances(np.array([[0.0, 2.0], [4.0, 6.0]]))
+    [4.0, 1.0, 0.0]
+    """
+    axes = range(table.ndim)
+    main = [float(table.mean(tuple(other for other in axes if other != axis)).var()) for axis in axes]
+    return [*main, max(float(table.var()) - sum(main), 0.0)]
+
+
+def full_grid(settings: Sequence[Sequence[Any]], results: np.ndarray) -> np.ndarray | None:
+    """The results by the values of each field, an axis a field; None where a combination is absent or twice."""
+    levels = [list(dict.fromkeys(values)) for values in zip(*settings, strict=True)]
+    if math.prod(map(len, levels)) != len(settings) or len(set(map(tuple, settings))) != len(settings):
+        return None
+    table = np.empty([len(each) for each in levels])
+    for setting, result in zip(settings, results, strict=True):
+        table[tuple(each.index(value) for each, value in zip(levels, setting, strict=True))] = result
+    return table
+
+
+def exact(table: np.ndarray, fields: Sequence[str]) -> Importance:
+    """Shares of a full grid; the variance among seeds is chance."""
+    names = [field for field in fields if field != "seed"]
+    if "seed" in fields:
+        table = np.moveaxis(table, fields.index("seed"), -1)
+        parts = [*variances(table.mean(-1)), float(table.var(-1).mean())]
+        names += ["interactions", "chance"]
+        method = "chance is the variance among seeds"
+    else:
+        parts = variances(table)
+        names += ["interactions and chance"]
+        method = "one seed cannot tell interactions from chance"
+    shares = {name: part / sum(parts) for name, part in zip(names, parts, strict=True)}
+    return Importance(shares, None, f"exact shares of the variance, as every combination was trained; {method}")
+
+
+def estimate(rows: Sequence[Row], results: np.ndarray, space: Sequence[Dimension]) -> Importance | None:
+    """Shares of a Gaussian process fitted to the settings, over the whole space; None where that has no grid.
+
+    Each draw from the posterior is evaluated on a grid, whose shares are exact; their spread is the error.
+    Closer than Optuna's fANOVA, whose forest gives the strongest field too much (docs/sweeps.md).
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+
+    fewer = (grid for count in range(MOST_LEVELS, 1, -1) if (grid := levels_of(space, count)) is not None)
+    levels = next(fewer, None)
+    if levels is None:
+        return None
+    inputs = np.array(
+        [np.concatenate([encode(each, value_of(row, each.field)) for each in space]) for row in rows]
+    )
+    targets = (results - results.mean()) / results.std()
+    kernel = ConstantKernel(1.0, (1e-2, 1e3)) * RBF(np.full(inputs.shape[1], 0.5), (0.05, 20.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a field of no effect
+        fitted = GaussianProcessRegressor(kernel + WhiteKernel(0.01, (1e-5, 1.0))).fit(inputs, targets)
+    noise = fitted.kernel_.k2.noise_level
+    model = GaussianProcessRegressor(fitted.kernel_.k1, alpha=noise, optimizer=None).fit(inputs, targets)
+    points = np.array([np.concatenate(point) for point in itertools.product(*levels)])
+    rng = np.random.default_rng(0)
+    functions = model.sample_y(points, DRAWS, random_state=0).T.reshape(DRAWS, *map(len, levels))
+    noises = noise * len(rows) / rng.chisquare(len(rows), DRAWS)
+    parts = np.array([[*variances(table), chance] for table, chance in zip(functions, noises, strict=True)])
+    shares = parts / parts.sum(1, keepdims=True)
+    names = [*(each.field for each in space), "interactions", "chance"]
+    return Importance(
+        dict(zip(names, shares.mean(0).tolist(), strict=True)),
+        dict(zip(names, (2 * shares.std(0)).tolist(), strict=True)),
+        f"estimated shares of the variance, by a Gaussian process fitted to {len(rows)} settings; ± is two "
+        f"standard deviations",
+    )
+
+
+def levels_of(space: Sequence[Dimension], count: int) -> list[list[np.ndarray]] | None:
+    """Encoded values of each field, `count` of an interval; None where their grid has too many points."""
+    levels = [
+        [encode(each, value) for value in each.values]
+        if isinstance(each, Choices)
+        else [np.array([(i + 0.5) / count]) for i in range(count)]
+        for each in space
+    ]
+    return levels if math.prod(map(len, levels)) <= MOST_POINTS else None
+
+
+def encode(dimension: Dimension, value: Any) -> np.ndarray:
+    """A value as coordinates from 0 to 1: one of a number, one for each choice of others.
+
+    >>> encode(Choices("optimizer", ("sgd", "adam")), "adam").tolist()
+    [0.0, 1.0]
+    """
+    if isinstance(dimension, Choices):
+        if all(isinstance(each, int | float) and not isinstance(each, bool) for each in dimension.values):
+            # None where the loss does not take the field.
+            return np.array([positions(dimension.values).get(value, 0.5)])
+        return np.array([float(value == each) for each in dimension.values])
+    if value is None:
+        return np.array([0.5])
+    scale = math.log if dimension.log else float
+    low, high = scale(dimension.low), scale(dimension.high)
+    return np.array([(scale(value) - low) / (high - low)])
