@@ -1,15 +1,13 @@
-"""Train a model: `python train.py [CONFIG] [--flags]`.
+"""Train a model: `python train.py [CONFIG] [--flags]`, the same as `jaxce train`.
 
 CONFIG is a name in configs/ or the path of a .py file; left out, it is `digits`. `--help` lists every
-flag with its meaning. The steps, top to bottom:
+flag with its meaning. The steps, top to bottom (`train` in jaxce/cli.py):
 
-1. The config becomes one frozen value (jaxce/lab/config.py), changed by the flags (jaxce/cli.py).
+1. The config becomes one frozen value (jaxce/lab/config.py), changed by the flags (jaxce/lab/flags.py).
 2. Its data set becomes arrays, split into train, valid and test (jaxce/lab/data).
-3. `make_train` turns it into pure functions: init, train_epoch, evaluate (jaxce/lab/training/step.py).
+3. `make_train` turns it into pure functions (jaxce/lab/training/step.py).
 4. The loop calls them and writes config.json, metrics.jsonl, summary.json and checkpoints/ into the
    working folder (jaxce/lab/training/loop.py).
-
-`jaxce train` and `python -m jaxce train` are the same command.
 """
 
 import sys

@@ -1,54 +1,65 @@
 """The front door of the benchmark: which works, the table, JSON, the exit code."""
 
-import argparse
 import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import jax
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from benchmarks import eager, heads, losses, sweep, training
 from benchmarks.timing import Timing, Work, measure
+from jaxce.lab.errors import ConfigError, choose
+from jaxce.lab.flags import read_flags
 
 WORKS = {work.name: work for work in (*losses.WORKS, *eager.WORKS, *heads.WORKS, *training.WORKS, *sweep.WORKS)}
 
 
-def main(argv: Sequence[str], prog: str = "python -m benchmarks") -> int:
-    """Measure, print, and return 0: a goal that is missed is printed as missed."""
-    parser = argparse.ArgumentParser(
-        prog,
-        description="Time jaxce beside the peers that are installed, in turns, and compare with the goals.",
-    )
-    parser.add_argument("works", nargs="*", metavar="WORK", type=_work, help=f"of {', '.join(WORKS)}")
-    parser.add_argument("--json", action="store_true", help="print numbers only, as JSON")
+@dataclass(frozen=True)
+class BenchmarkFlags:
+    """Flags of `python -m benchmarks`."""
+
+    works: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="[WORK ...]", help=f"Of {', '.join(WORKS)}; all if left out.", help_behavior_hint=""),
+    ] = ()
+    json: FlagCreatePairsOff[bool] = False
+    """Print numbers only, as JSON."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Measure, print, and return 0, also where a goal is missed; 2 for a mistake in usage."""
     try:
-        options = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has said why
-        return int(stop.code or 0)
+        (flags,) = read_flags(
+            (BenchmarkFlags(),),
+            args,
+            "python -m benchmarks",
+            "Time jaxce beside the peers that are installed, in turns, and compare with the goals.",
+        )
+        for name in flags.works:
+            choose("work", name, WORKS)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     wide = None if sys.stdout.isatty() else 120
     console = Console(highlight=False, soft_wrap=True, width=wide)
     found: dict[str, dict[str, Timing | None]] = {}
-    for name in options.works or WORKS:
+    for name in flags.works or WORKS:
         found[name] = measure(WORKS[name])
-        if not options.json:
+        if not flags.json:
             console.print(as_table(WORKS[name], found[name]))
-    if options.json:
+    if flags.json:
         print(json.dumps(as_json(found), indent=1))
     else:
         console.print(
             f"jax {jax.__version__} on {jax.devices()[0].device_kind}, Python {platform.python_version()}"
         )
     return 0
-
-
-def _work(name: str) -> str:
-    if name not in WORKS:
-        raise argparse.ArgumentTypeError(f"no work is called {name}: there are {', '.join(WORKS)}")
-    return name
 
 
 def as_table(work: Work, timings: Mapping[str, Timing | None]) -> Table:

@@ -53,9 +53,9 @@ def loop_over_settings() -> None:
     """The settings one after the other, compiled once; valid scores are fetched each epoch, nothing is kept."""
     import jax
 
-    from jaxce.cli import cache_compilations
     from jaxce.lab.config import hyperparams, load_config
     from jaxce.lab.data import DATASETS, Split
+    from jaxce.lab.training.devices import cache_compilations
     from jaxce.lab.training.fitting import make_objective
     from jaxce.lab.training.step import make_train
 

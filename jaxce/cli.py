@@ -1,42 +1,38 @@
-"""The command line, `jaxce` or `python -m jaxce`: commands, flags, and mistakes told in one line."""
+"""The command line, `jaxce` or `python -m jaxce`: train, sweep, verify and report."""
 
 import contextlib
-import io
-import itertools
 import json
 import os
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn, get_type_hints
+from typing import NamedTuple
 
-import jax
-import platformdirs
-import tyro
-from rich.filesize import decimal
-
-from jaxce.lab.config import Config, check, describe_configs, did_you_mean, in_words, load_config
-from jaxce.lab.errors import ConfigError, Stopped, TrainingError
-from jaxce.lab.training.devices import make_cpu_devices
-from jaxce.lab.training.processes import is_first, join, together
+import jaxce
+from jaxce.lab.errors import ConfigError, Stopped, TrainingError, choose
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
 
 def main() -> int:
-    """Run the command that this process was started with; see `run_command`."""
+    """Run the command that this process was started with.
+
+    Returns:
+        What `run_command` does; 0 for --help and --version.
+    """
     args = sys.argv[1:] or ["--help"]
-    if args[0] not in ("-h", "--help"):
+    if args[0] == "--version":
+        print(f"jaxce {jaxce.__version__}")
+    elif args[0] in ("-h", "--help"):
+        print("usage: jaxce COMMAND ...\n")
+        for name, command in COMMANDS.items():
+            print(f"  {name:8} {(command.run.__doc__ or '').partition(chr(10))[0]}")
+        print("\njaxce COMMAND --help says more about one; jaxce --version, which version this is.")
+    else:
         return run_command(args[0], args[1:], prog=f"jaxce {args[0]}")
-    print("usage: jaxce COMMAND ...\n")
-    for name, command in COMMANDS.items():
-        print(f"  {name:8} {(command.__doc__ or '').partition(chr(10))[0]}")
-    print("\njaxce COMMAND --help says more of one.")
     return DONE
 
 
@@ -52,9 +48,13 @@ def run_command(name: str, args: Sequence[str], prog: str) -> int:
         0 done, 2 a mistake in usage or config, 1 anything else.
     """
     try:
-        if name not in COMMANDS:
-            raise ConfigError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; see jaxce --help")
-        return COMMANDS[name](list(args), prog)
+        choose("command", name, COMMANDS)
+        command = COMMANDS[name]
+        if not all(map(find_spec, command.needs)):
+            raise ConfigError(
+                f'jaxce {name} needs the extra "{command.extra}": pip install "jaxce[{command.extra}]"'
+            )
+        return command.run(list(args), prog)
     except KeyboardInterrupt:
         print("stopped: before there was anything new to save", file=sys.stderr)
         return FAILED
@@ -73,60 +73,43 @@ def run_command(name: str, args: Sequence[str], prog: str) -> int:
         return MISUSED if isinstance(error, ConfigError) else FAILED
 
 
-@dataclass(frozen=True)
-class TrainFlags:
-    """What `train` can be told: where to work, and every field of the config."""
-
-    config: tyro.conf.OmitArgPrefixes[Config]
-    workdir: Path | None = None
-    """Folder for results and checkpoints, new or empty. None: runs/<config>-<date>-<time>."""
-    resume: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Go on from the newest checkpoint in --workdir, with the config that lies there."""
-    checkpoint_seconds: float = 5.0
-    """How long after one checkpoint to write the next, at the end of an epoch: what a kill can cost."""
-    keep: int = 2
-    """How many of the last checkpoints to keep beside the best, by valid loss."""
-    coordinator: str | None = None
-    """For one run in several processes, each started with the same flags: HOST:PORT of process 0, any free port
-    of it; or `auto` where JAX finds the processes out, under SLURM, Open MPI, Kubernetes and on Cloud TPUs."""
-    num_processes: int | None = None
-    """How many processes there are; needed with HOST:PORT where JAX cannot find it out."""
-    process_id: int | None = None
-    """Which of them this is, from 0; likewise. Process 0 alone writes, and needs the workdir."""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        check("checkpoint_seconds", self.checkpoint_seconds, self.checkpoint_seconds >= 0, "at least 0")
-        check("keep", self.keep, self.keep >= 1, "at least 1")
-        if self.num_processes is not None:
-            check("num_processes", self.num_processes, self.num_processes >= 1, "at least 1")
-        for name in ("num_processes", "process_id"):
-            if self.coordinator is None and getattr(self, name) is not None:
-                raise ConfigError(f"{name} needs a coordinator: the HOST:PORT of process 0")
+# The commands import what they need when they run: without an extra the others still work, and neither --help
+# nor a mistake waits for seconds of imports.
 
 
 def train(args: list[str], prog: str) -> int:
     """Train a model as a config says, and say where the results are."""
+    from jaxce.lab.config import describe_configs, load_config
+    from jaxce.lab.flags import TrainFlags, read_flags
+    from jaxce.lab.training.devices import cache_compilations, make_cpu_devices
+    from jaxce.lab.training.processes import is_first, join, together
+    from jaxce.lab.workdir import new_workdir, stored_config
+
     started = time.perf_counter()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there is something to save
-    name = args.pop(0) if args and not args[0].startswith("-") else None
-    config = load_config(name or "digits")
-    flags = parse(TrainFlags(config=config), args, prog)
+    configs = "\n".join(f"- {name}: {line}" for name, line in describe_configs().items())
+    about = f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
+    name = config_name(args, prog)
+    default = load_config(name or "digits")
+    flags, config = read_flags((TrainFlags(), default), args, f"{prog} [CONFIG]", about)
     if flags.resume and flags.workdir is None:
         raise ConfigError("--resume needs --workdir, the folder of the run to go on with")
-    make_cpu_devices(flags.config.class_devices)
+    make_cpu_devices(config.class_devices)
     join(flags.coordinator, flags.num_processes, flags.process_id)
     with together():
         if flags.resume and flags.workdir and name is None:
-            flags = parse(TrainFlags(config=stored_config(flags.workdir)), args, prog)
-            make_cpu_devices(flags.config.class_devices)
+            default = stored_config(flags.workdir)
+            flags, config = read_flags((TrainFlags(), default), args, f"{prog} [CONFIG]", about)
+            make_cpu_devices(config.class_devices)
         workdir = flags.workdir or (new_workdir(Path(name or "digits").stem) if is_first() else Path("runs"))
-    from jaxce.lab.training.loop import run  # seconds of imports that --help and mistakes need not wait for
+    from rich.filesize import decimal
+
+    from jaxce.lab.training.loop import run
 
     cache_compilations()
     try:
         summary = run(
-            flags.config,
+            config,
             workdir,
             resume=flags.resume,
             started=started,
@@ -145,125 +128,126 @@ def train(args: list[str], prog: str) -> int:
     return DONE
 
 
+def sweep(args: list[str], prog: str) -> int:
+    """Train in many settings, those that differ in numbers alone in one compiled program."""
+    from jaxce.lab.config import load_config
+    from jaxce.lab.flags import SweepFlags, read_flags
+    from jaxce.lab.sweep.space import GRAMMAR
+
+    about = f"""{sweep.__doc__}
+
+A SPEC is one of
+{GRAMMAR}
+
+Without --trials every combination is trained; with it, a sampler proposes that many. CONFIG, digits if left
+out, is a name or the path of a .py file; the flags of `jaxce train`, as --epochs 20, change it. Several
+processes, on several machines too, share a sweep that is started with the same words and the same --storage."""
+    name = config_name(args, prog) or "digits"
+    base = load_config(name)
+    flags, config = read_flags((SweepFlags(), base), args, f"{prog} [CONFIG]", about)
+    over = tuple(item for items in flags.over for item in items)
+    if flags.resume and flags.workdir is None:
+        raise ConfigError("--resume needs --workdir, the folder of the sweep to go on with")
+    if not (over or flags.resume):
+        raise ConfigError("what to sweep? --over FIELD=SPEC, as in --over learning_rate=1e-3,1e-2 seed=seeds:3")
+    sampler = flags.sampler or ("grid" if flags.trials is None else "tpe")
+    if sampler == "grid" and flags.trials is not None:
+        raise ConfigError("--trials is for the samplers random and tpe: a grid has as many settings as it has")
+    if sampler != "grid" and flags.trials is None:
+        raise ConfigError(f"--sampler {sampler} needs --trials N: how many settings to propose")
+    if not over and (config != base or flags.sampler or flags.trials or flags.prune):
+        raise ConfigError("--resume without --over goes on as it was begun: leave the other flags out")
+    from jaxce.lab.sweep import run
+
+    plan = run.make_plan(name, config, over, sampler, flags.trials, flags.prune) if over else None
+    run.sweep(plan, flags.workdir, flags.storage, resume=flags.resume, parallel=flags.parallel)
+    return DONE
+
+
 def verify(args: list[str], prog: str) -> int:
     """Check every loss against its definition and its gradient against mpmath and jax.grad."""
-    from jaxce.verification.command import main
+    from jaxce.lab.flags import VerifyFlags, read_flags
+    from jaxce.verification.findings import gradient_limit, value_limit
+    from jaxce.verification.parallel import verify_losses
+    from jaxce.verification.suite import DTYPES
+    from jaxce.verification.table import as_json, print_table
 
-    return main(args, prog)
+    started = time.perf_counter()
+    limits = ", ".join(f"{d} {value_limit(d):.0e} and {gradient_limit(d):.0e}" for d in DTYPES)
+    about = (
+        "Hold every loss and its gradient against high-precision arithmetic, automatic differentiation and "
+        "differences. Exits with 1 when an error exceeds its limit.\n\n"
+        f"Limits of relative errors, of values and of gradients: {limits}."
+    )
+    (flags,) = read_flags((VerifyFlags(),), args, prog, about)
+    for name in flags.losses:
+        choose("loss", name, jaxce.LOSSES)
+    found = verify_losses(flags.losses or tuple(jaxce.LOSSES), flags.dtype, flags.processes)
+    seconds = time.perf_counter() - started
+    if flags.json:
+        print(json.dumps(as_json(found, seconds), indent=1))
+    else:
+        print_table(found, seconds)
+    return DONE if all(each.ok for each in found) else FAILED
 
 
 def report(args: list[str], prog: str) -> int:
     """Write the page of one run again, or one that compares several."""
-    from jaxce.lab.report.command import main
+    from jaxce.lab.flags import ReportFlags, read_flags
 
-    return main(args, prog)
-
-
-def sweep(args: list[str], prog: str) -> int:
-    """Train in many settings, those that differ in numbers alone in one compiled program."""
-    from jaxce.lab.sweep.command import main
-
-    return main(args, prog)
-
-
-COMMANDS: dict[str, Callable[[list[str], str], int]] = {
-    "train": train,
-    "sweep": sweep,
-    "verify": verify,
-    "report": report,
-}
-
-
-def parse(defaults: TrainFlags, args: Sequence[str], prog: str) -> TrainFlags:
-    """`defaults`, changed by `args`; `--help` prints all flags and exits.
-
-    Raises:
-        ConfigError: A flag or value that does not fit, in one sentence.
-    """
-    configs = "\n".join(f"- {name}: {line}" for name, line in describe_configs().items())
-    description = (
-        f"{train.__doc__}\n\nCONFIG, digits if left out, is a name or the path of a .py file:\n{configs}"
+    about = (
+        "Of one folder, write its report.html again, also where the run is unfinished. Of several, write one "
+        "page that compares them: settings that differ, results, curves."
     )
+    (flags,) = read_flags((ReportFlags(),), args, prog, about)
+    workdirs = list(dict.fromkeys(flags.workdirs))
+    if not workdirs:
+        raise ConfigError("which runs? give the folders that jaxce train wrote")
+    if len(workdirs) == 1 and flags.out is not None:
+        raise ConfigError("--out is for the comparison of several runs; that of one lies in its folder")
+    from jaxce.lab.report.comparison import write_comparison
+    from jaxce.lab.report.page import write_report
 
-    def attempt(args: Sequence[str]) -> TrainFlags | None:
-        # tyro answers mistakes with a box of many lines; what it says is found out below and said in one.
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):
-                return tyro.cli(
-                    TrainFlags, prog=f"{prog} [CONFIG]", description=description, default=defaults, args=args
-                )
-        except SystemExit as stop:
-            if not stop.code:
-                raise
-            return None
-
-    found = attempt(args)
-    return found if found is not None else explain(args, attempt, prog)
-
-
-def explain(args: Sequence[str], attempt: Callable[[Sequence[str]], object], prog: str) -> NoReturn:
-    """Raise the ConfigError that says what is wrong with `args`, by trying each flag alone."""
-    types = {
-        f"--{name.replace('_', '-')}": kind
-        for owner in (Config, TrainFlags)
-        for name, kind in get_type_hints(owner).items()
-        if kind is not Config
-    }
-    starts = [i for i, arg in enumerate(args) if arg.startswith("--")]
-    for start, end in itertools.pairwise([*starts, len(args)]):
-        name, _, value = " ".join(args[start:end]).partition("=" if "=" in args[start] else " ")
-        if (name := name.replace("_", "-")) not in types:
-            raise ConfigError(f"unknown flag {name}{did_you_mean(name, types)}; see {prog} --help")
-        try:
-            fits = attempt(args[start:end]) is not None
-        except ConfigError:  # a value that is well formed, but needs the other flags
-            fits = True
-        if not fits:
-            takes = "no value" if types[name] is bool else in_words(types[name])
-            raise ConfigError(f"{name} takes {takes}, not {value!r}")
-    raise ConfigError(f"cannot read {args[0]!r}: CONFIG comes first, then flags; see {prog} --help")
-
-
-def stored_config(workdir: Path) -> Config:
-    """The config of the run in `workdir`.
-
-    Raises:
-        ConfigError: There is none, or it cannot be read.
-    """
-    path = workdir / "config.json"
     try:
-        return Config(**json.loads(path.read_text()))
+        if len(workdirs) == 1:
+            print(f"report in {write_report(workdirs[0])}")
+            return DONE
+        path = flags.out or beside(workdirs) / "comparison.html"
+        if not path.parent.is_dir():
+            raise ConfigError(f"--out {path}: there is no folder {path.parent}; make it first")
+        write_comparison(workdirs, path)
     except OSError as error:
-        raise ConfigError(f"nothing to resume: {path} cannot be read") from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} holds no config of this version: {error}") from error
+        where = flags.out or " ".join(map(str, workdirs))
+        raise ConfigError(f"cannot write the page of {where}: {error.strerror or error}") from error
+    print(f"comparison of {len(workdirs)} runs in {path}")
+    return DONE
 
 
-def cache_compilations() -> None:
-    """Keep compiled programs in the user's cache folder, so that the next run need not compile them.
-
-    What cannot be written there, or was torn when a process was killed as it wrote, is compiled again unsaid.
-    """
-    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        with contextlib.suppress(OSError):  # no such folder to be had: then every run compiles
-            folder = platformdirs.user_cache_dir("jaxce", ensure_exists=True)
-            jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+def config_name(args: list[str], prog: str) -> str | None:
+    """Take CONFIG off the front of `args`; None where it is left out."""
+    name = args.pop(0) if args and not args[0].startswith("-") else None
+    if args and not args[0].startswith("-"):
+        raise ConfigError(f"cannot read {args[0]!r}: CONFIG comes first, then flags; see {prog} --help")
+    return name
 
 
-def new_workdir(name: str) -> Path:
-    """A new folder runs/<name>-<date>-<time>, numbered where several begin in one second."""
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    for suffix in itertools.chain([""], (f"-{i}" for i in itertools.count(2))):
-        path = Path("runs") / f"{stem}{suffix}"
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            if not path.exists():  # it is `runs` that is in the way
-                raise ConfigError("cannot make a folder in runs, which is a file: name a --workdir") from None
-        except OSError as error:
-            raise ConfigError(f"cannot make a folder in runs: {error.strerror}; name a --workdir") from error
-        else:
-            return path
-    raise AssertionError("unreachable")
+def beside(workdirs: Sequence[Path]) -> Path:
+    """The folder that holds all of them, relative to the current one where it lies below."""
+    common = Path(os.path.commonpath([workdir.resolve().parent for workdir in workdirs]))
+    return common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common
+
+
+class Command(NamedTuple):
+    """A command, the extra that it needs, and modules by which to see whether that is installed."""
+
+    run: Callable[[list[str], str], int]
+    extra: str
+    needs: tuple[str, ...]
+
+
+COMMANDS = {
+    "train": Command(train, "train", ("tyro", "flax")),
+    "sweep": Command(sweep, "train", ("tyro", "optuna")),
+    "verify": Command(verify, "verify", ("tyro", "mpmath")),
+    "report": Command(report, "train", ("tyro", "jinja2")),
+}

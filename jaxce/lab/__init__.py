@@ -1,1 +1,1 @@
-"""The laboratory: configs, data, tasks, training, sweeps and reports, for which the extra `train` is needed."""
+"""The laboratory: configs, data, tasks, training, sweeps and reports. It needs the extra `train`."""

@@ -1,7 +1,6 @@
 """Config: every setting of a training run, in one flat, frozen value; `load_config` finds one by name."""
 
 import ast
-import difflib
 import math
 import runpy
 import traceback
@@ -17,7 +16,7 @@ import tyro
 
 import jaxce
 from jaxce.lab.data import NAMES, is_data
-from jaxce.lab.errors import ConfigError
+from jaxce.lab.errors import ConfigError, check, choose, did_you_mean, in_words
 
 # Options of the losses in `jaxce.LOSSES` that a config can set, each a field of the same name.
 LOSS_OPTIONS = (
@@ -210,12 +209,6 @@ WIDTHS_OF: dict[str, tuple[Callable[[int], bool], str]] = {
 }
 
 
-def check(name: str, value: object, fits: bool, expected: str) -> None:
-    """Raise ConfigError when `value` does not fit."""
-    if not fits:
-        raise ConfigError(f"{name} must be {expected}, not {value!r}")
-
-
 def has_type(value: object, kind: Any) -> bool:
     """Whether a field of type `kind` can hold `value`; a whole number is a number too.
 
@@ -231,22 +224,6 @@ def has_type(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
-
-
-def in_words(kind: Any) -> str:
-    """What a field of this type holds.
-
-    >>> in_words(float | None), in_words(Literal["sgd", "adam"])
-    ('a number or None', 'one of sgd, adam')
-    """
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(get_args(kind))}"
-    if get_origin(kind) is UnionType:
-        return " or ".join(in_words(each) for each in get_args(kind))
-    if get_origin(kind) is tuple:
-        return "whole numbers"
-    words = {bool: "True or False", int: "a whole number", float: "a number", str: "a name", Path: "a path"}
-    return words.get(kind, "None")
 
 
 def check_loss(config: Config) -> None:
@@ -303,22 +280,6 @@ def check_head(config: Config) -> None:
         raise ConfigError(str(error)) from error
 
 
-def choose(what: str, name: str, names: Iterable[str]) -> None:
-    """Raise ConfigError, with the nearest name, when `name` is none of `names`."""
-    if name not in (names := list(names)):
-        raise ConfigError(f"unknown {what} {name!r}{did_you_mean(name, names)}; there are: {', '.join(names)}")
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of an error sentence: the nearest of `names`, or nothing when none is near.
-
-    >>> did_you_mean("--learning-rat", ["--learning-rate", "--loss"])
-    ', did you mean --learning-rate?'
-    """
-    nearest = difflib.get_close_matches(name, list(names), n=1, cutoff=0.4)
-    return f", did you mean {nearest[0]}?" if nearest else ""
-
-
 def hyperparams(config: Config) -> dict[str, float]:
     """The traced numbers of a config, by name; those that are None are absent, which is a matter of structure.
 
@@ -330,9 +291,11 @@ def hyperparams(config: Config) -> dict[str, float]:
 
 
 def find_configs() -> dict[str, Path]:
-    """Every configs/<name>.py, of the current folder first, then of the checkout this package lies in."""
-    folders = [Path(__file__).parents[2] / "configs", Path("configs")]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.py"))}
+    """Every configs/<name>.py: of the current folder first, then those of jaxce."""
+    package = Path(jaxce.__file__).parent
+    # A wheel has them in the package, a checkout beside it.
+    own = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    return {path.stem: path for folder in (own, Path("configs")) for path in sorted(folder.glob("*.py"))}
 
 
 def describe_configs() -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,24 @@ from jaxce.lab.errors import ConfigError, TrainingError
 from jaxce.lab.files import PART, write_whole
 
 LOCK = ".lock"
+CONFIG = "config.json"
+
+
+def new_workdir(name: str) -> Path:
+    """A new folder runs/<name>-<date>-<time>, numbered where several begin in one second."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for suffix in itertools.chain([""], (f"-{i}" for i in itertools.count(2))):
+        path = Path("runs") / f"{stem}{suffix}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.exists():  # it is `runs` that is in the way
+                raise ConfigError("cannot make a folder in runs, which is a file: name a --workdir") from None
+        except OSError as error:
+            raise ConfigError(f"cannot make a folder in runs: {error.strerror}; name a --workdir") from error
+        else:
+            return path
+    raise AssertionError("unreachable")
 
 
 @contextmanager
@@ -31,7 +51,7 @@ def claim(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
         refuse(workdir, config, resume)
         try:
             if not resume:
-                write_json(workdir / "config.json", asdict(config))
+                write_json(workdir / CONFIG, asdict(config))
             yield
         except OSError as error:
             raise TrainingError(
@@ -80,7 +100,7 @@ def refuse(workdir: Path, config: Config, resume: bool) -> None:
 
 def check_unused(workdir: Path) -> None:
     """Raise ConfigError when `workdir` holds more than a run leaves that is killed before it began."""
-    if workdir.exists() and {path.name for path in workdir.iterdir()} - {LOCK, "config.json" + PART}:
+    if workdir.exists() and {path.name for path in workdir.iterdir()} - {LOCK, CONFIG + PART}:
         raise ConfigError(
             f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir"
         )
@@ -88,14 +108,7 @@ def check_unused(workdir: Path) -> None:
 
 def check_resumable(workdir: Path, config: Config) -> None:
     """Raise ConfigError when `workdir` holds no run, or the run of another config."""
-    if not (workdir / "config.json").is_file():
-        raise ConfigError(
-            f"nothing to resume: {workdir} holds no config.json; leave out --resume to start there"
-        )
-    try:
-        before = json.loads((workdir / "config.json").read_text())
-    except ValueError as error:
-        raise ConfigError(f"cannot resume {workdir}: its config.json is no JSON ({error})") from error
+    before = config_to_resume(workdir)
     settings = json.loads(json.dumps(asdict(config)))
     changed = [name for name in settings if settings[name] != before.get(name)]
     if changed:
@@ -104,6 +117,49 @@ def check_resumable(workdir: Path, config: Config) -> None:
             f"cannot resume {workdir} with {name} = {settings[name]}: it was started with "
             f"{name} = {before.get(name)}; give the same config, or another --workdir"
         )
+
+
+def config_to_resume(workdir: Path) -> dict[str, Any]:
+    """What `read_config` reads, for a run that is to go on."""
+    try:
+        return read_config(workdir)
+    except ConfigError as error:
+        raise ConfigError(f"nothing to resume: {error}") from error
+
+
+def stored_config(workdir: Path) -> Config:
+    """The config of the run in `workdir`, for it to go on.
+
+    Raises:
+        ConfigError: There is none, or it is not one of this version.
+    """
+    try:
+        return Config(**config_to_resume(workdir))
+    except TypeError as error:
+        raise ConfigError(f"{workdir / CONFIG} holds no config of this version: {error}") from error
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The fields of a run's config, of this version or another.
+
+    Raises:
+        ConfigError: `workdir` is no run's folder, or its config.json is damaged.
+    """
+    if not (workdir / CONFIG).is_file():
+        what = f"holds no {CONFIG}" if workdir.is_dir() else "is no folder"
+        raise ConfigError(f"{workdir} is no run: it {what}; give a folder that jaxce train wrote")
+    return read_json(workdir / CONFIG)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; ConfigError where there is none."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): restore it, or train again") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} is damaged: it holds no JSON object; restore it, or train again")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -236,7 +236,10 @@ def error(found: float, true: Number, parts: Callable[[], Number], limit: float,
 @functools.cache
 def _arithmetic(digits: int) -> Any:
     """mpmath at this precision, remembering the exponentials and logarithms that differences ask for again."""
-    import mpmath
+    try:
+        import mpmath
+    except ModuleNotFoundError as error:
+        raise ImportError('a definition needs the extra "verify": pip install "jaxce[verify]"') from error
 
     m = mpmath.MPContext()
     m.dps = digits

@@ -14,7 +14,7 @@ def sleeps(seconds, steps=1):
     return Contender(lambda: time.sleep(seconds * steps), steps)
 
 
-def test_times_are_those_of_one_step_and_the_first_turn_does_not_count():
+def test_times_are_of_one_step_without_the_first_turn():
     turns = []
 
     def slow_at_first():
@@ -51,7 +51,7 @@ def test_json_has_seconds_by_work_and_contender(monkeypatch, capsys):
 
 def test_an_unknown_work_is_a_mistake(capsys):
     assert command.main(["los-wide"]) == 2
-    assert "no work is called los-wide" in capsys.readouterr().err
+    assert "error: unknown work 'los-wide', did you mean loss-wide?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("contenders", [losses.value_contenders, losses.grad_contenders])
@@ -94,7 +94,7 @@ def test_memory_has_a_goal_and_what_does_not_fit_is_said(monkeypatch, capsys):
     assert larger["memory"] == 2**40
 
 
-def test_heads_are_given_the_same_work_and_one_that_needs_too_much_is_not_run(monkeypatch):
+def test_heads_do_the_same_work_and_fit_in_memory(monkeypatch):
     found = heads.contenders(32, 8, 40)
     ours, optax = (jax.tree.leaves(found[name].run()) for name in ("jaxce", "optax, plain"))
     for mine, theirs in zip(ours, optax, strict=True):

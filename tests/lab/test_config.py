@@ -44,7 +44,7 @@ def test_hyperparams_are_the_numbers_that_are_set():
     assert all(isinstance(number, float) for number in numbers.values())
 
 
-def test_an_option_that_the_loss_does_not_take_is_refused_with_those_it_takes():
+def test_an_option_of_another_loss_is_refused():
     with pytest.raises(
         ConfigError, match=r"^gamma is no option of softmax.*, which takes label_smoothing, z_loss$"
     ):
@@ -94,7 +94,7 @@ def test_a_value_that_does_not_fit_is_named_with_what_would(changes, message):
     assert message in str(caught.value)
 
 
-def test_each_config_of_the_checkout_loads_and_says_what_it_shows():
+def test_each_config_loads_and_says_what_it_shows():
     assert {"digits", "tumor", "iris"} <= set(find_configs())
     for name, line in describe_configs().items():
         assert name.startswith(load_config(name).data)  # captcha_sigmoid is another way to read the captchas
@@ -109,6 +109,17 @@ def test_a_config_is_found_by_name_in_the_current_folder_first(tmp_path, monkeyp
     assert load_config("digits").epochs != 7
     monkeypatch.chdir(tmp_path)
     assert load_config("digits").epochs == 7
+
+
+def test_an_installed_package_has_its_configs_within(tmp_path, monkeypatch):
+    (tmp_path / "jaxce" / "configs").mkdir(parents=True)
+    (tmp_path / "jaxce" / "configs" / "own.py").touch()
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "strange.py").touch()  # of another package beside it
+    monkeypatch.setattr(jaxce, "__file__", str(tmp_path / "jaxce" / "__init__.py"))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert find_configs() == {"own": tmp_path / "jaxce" / "configs" / "own.py"}
 
 
 def test_a_config_is_found_by_path(tmp_path):
@@ -130,7 +141,7 @@ def test_a_config_is_found_by_path(tmp_path):
         ("config = {}\n", " defines no `config`: it must end with `config = Config(...)`"),
     ],
 )
-def test_an_error_in_a_config_file_is_told_with_file_line_and_error(tmp_path, text, message):
+def test_an_error_in_a_config_file_is_named_with_its_line(tmp_path, text, message):
     path = tmp_path / "wrong.py"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:

@@ -2,9 +2,6 @@
 
 import dataclasses
 import functools
-import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxce
-from jaxce.verification import command, samples
+from jaxce.verification import samples
 from jaxce.verification.exact import Example, error, truth
 from jaxce.verification.suite import verify_setting
 
@@ -214,50 +211,6 @@ def test_hessians_are_true_where_the_label_is_the_largest_or_tied(logits):
         np.testing.assert_allclose(found, jax.hessian(focal)(z), atol=1e-12)
         found = jax.hessian(lambda z: INTEGER.value(z, label, z_loss=0.1))(z)
         np.testing.assert_allclose(found, jax.hessian(with_z_loss)(z), atol=1e-12)
-
-
-# The command.
-
-
-def test_the_command_prints_a_table_and_returns_zero(capsys):
-    assert command.main(["squared_error", "--dtype", "float32", "bfloat16"]) == 0
-    printed = capsys.readouterr().out
-    assert "squared_error" in printed
-    assert "bfloat16" in printed
-    assert "nothing falls short" in printed
-    assert "\033[" not in printed  # no terminal, no colours
-
-
-def test_the_command_returns_one_when_a_loss_falls_short(monkeypatch, capsys):
-    wrong = planted(jaxce.LOSSES["squared_error"], grad=lambda x, y: x - y)
-    monkeypatch.setattr(command, "LOSSES", {"squared_error": wrong})
-    assert command.main(["--dtype", "float32", "--processes", "1"]) == 1
-    printed = capsys.readouterr().out
-    assert "Falls short" in printed
-    assert "closed form" in printed
-
-
-def test_the_command_returns_two_for_a_mistake(capsys):
-    assert command.main(["softmax_cros_entropy"]) == 2
-    assert "did you mean softmax_cross_entropy?" in capsys.readouterr().err
-    assert command.main(["--dtype", "float8"]) == 2
-    assert command.main(["--help"]) == 0
-
-
-def test_json_says_everything(capsys):
-    assert command.main(["entropy", "--dtype", "float64", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["ok"] is True
-    assert {each["witness"] for each in report["findings"]} >= {"value", "gradient", "hessian", "convexity"}
-    for each in report["findings"]:
-        assert set(each) == {"loss", "setting", "dtype", "witness", "error", "limit", "ok", "where"}
-        assert each["error"] <= each["limit"]
-
-
-def test_importing_jaxce_loads_no_mpmath_and_no_rich():
-    heavy = "{'mpmath', 'rich', 'argparse_', 'flax', 'optax', 'tensorflow'}"
-    code = f"import sys, jaxce; jaxce.verify; sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # jaxce.verify, for a loss of one's own.

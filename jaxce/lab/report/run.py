@@ -1,16 +1,18 @@
 """The folder of one run, read: config, curves, summary and predictions, each said to be damaged where it is."""
 
+import contextlib
 import json
 import math
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxce.lab.config import Config, find_configs, load_config
+from jaxce.lab.config import find_configs, load_config
 from jaxce.lab.errors import ConfigError
+from jaxce.lab.flags import train_command, write_flags
 from jaxce.lab.report.predictions import Predictions, load_predictions
+from jaxce.lab.workdir import read_config, read_json
 from jaxce.losses import LOSSES
 
 
@@ -60,10 +62,7 @@ def read_run(workdir: Path) -> Run:
     Raises:
         ConfigError: It is no run's folder, or a file in it is damaged.
     """
-    if not (workdir / "config.json").is_file():
-        what = "holds no config.json" if workdir.is_dir() else "is no folder"
-        raise ConfigError(f"{workdir} is no run: it {what}; give a folder that train.py wrote")
-    config = read_json(workdir / "config.json")
+    config = read_config(workdir)
     missing = [name for name in ("data", "loss", "epochs") if name not in config]
     if missing or config["loss"] not in LOSSES:
         problem = (
@@ -78,17 +77,6 @@ def read_run(workdir: Path) -> Run:
                 raise ConfigError(f"{workdir / 'summary.json'} is damaged: it has no {name}; train again")
     rows = read_rows(workdir / "metrics.jsonl")
     return Run(workdir, config, rows, summary, load_predictions(workdir, config["loss"]))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; ConfigError where there is none."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): restore it, or train again") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} is damaged: it holds no JSON object; restore it, or train again")
-    return value
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
@@ -113,31 +101,8 @@ def repeat_command(config: Mapping[str, Any]) -> str | None:
 
     None where no named config is at hand.
     """
-    nearest: tuple[int, str, list[str]] | None = None
+    found = []
     for name in find_configs():
-        try:
-            base = load_config(name)
-        except ConfigError:  # somebody's unfinished config is no reason to report nothing
-            continue
-        flags = differing_flags(config, base)
-        if nearest is None or len(flags) < nearest[0]:
-            nearest = len(flags), name, flags
-    return None if nearest is None else shlex.join(["python", "train.py", nearest[1], *nearest[2]])
-
-
-def differing_flags(config: Mapping[str, Any], base: Config) -> list[str]:
-    """Flags that turn `base` into `config`.
-
-    >>> differing_flags({"epochs": 100, "widths": [8, 16], "gamma": None, "seed": 3}, Config())
-    ['--widths', '8', '16', '--seed', '3']
-    """
-    flags: list[str] = []
-    for field in fields(base):
-        # JSON has lists for tuples.
-        values, of_base = (
-            list(value) if isinstance(value, list | tuple) else [value]
-            for value in (config.get(field.name), getattr(base, field.name))
-        )
-        if field.name in config and values != of_base:
-            flags += [f"--{field.name.replace('_', '-')}", *map(str, values)]
-    return flags
+        with contextlib.suppress(ConfigError):  # somebody's unfinished config is no reason to report nothing
+            found.append((name, write_flags(config, load_config(name))))
+    return train_command(*min(found, key=lambda each: len(each[1]))) if found else None

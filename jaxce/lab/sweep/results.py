@@ -3,15 +3,14 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from shlex import join
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from jaxce.lab.config import load_config
+from jaxce.lab.flags import train_command, write_flags
 from jaxce.lab.report.page import in_unit
-from jaxce.lab.report.run import differing_flags
 from jaxce.lab.sweep.plan import Plan, larger_is_better, show
 from jaxce.lab.sweep.space import apply
 
@@ -87,7 +86,7 @@ def command_of(row: Row, plan: Plan) -> str:
     'python -m jaxce train digits --seed 2'
     """
     config = asdict(apply(plan.base, row["values"]))
-    return join(["python", "-m", "jaxce", "train", plan.name, *differing_flags(config, load_config(plan.name))])
+    return train_command(plan.name, write_flags(config, load_config(plan.name)))
 
 
 def columns(plan: Plan) -> list[str]:

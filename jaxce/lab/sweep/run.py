@@ -24,9 +24,9 @@ from jaxce.lab.sweep.results import best_of, by_rank, cells, command_of, table_o
 from jaxce.lab.sweep.space import apply
 from jaxce.lab.sweep.study import Study, open_storage
 from jaxce.lab.sweep.worker import Worker, watching
-from jaxce.lab.training.devices import make_cpu_devices
+from jaxce.lab.training.devices import cache_compilations, make_cpu_devices
 from jaxce.lab.training.fitting import make_objective
-from jaxce.lab.workdir import write_json
+from jaxce.lab.workdir import new_workdir, read_json, write_json
 
 SLOTS_PER_DEVICE = 4
 HIDDEN = "***"  # what SQLAlchemy writes for a password
@@ -49,8 +49,6 @@ def sweep(
         TrainingError: No setting could be trained.
         Stopped: SIGINT or SIGTERM came; settings that are not done wait for another process.
     """
-    from jaxce.cli import cache_compilations, new_workdir  # which imports the command that imports us
-
     started = time.perf_counter()
     with contextlib.suppress(ValueError):  # not in the main thread: there no signal arrives
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -139,13 +137,12 @@ def read_plan(workdir: Path, plan: Plan | None, storage: str | None) -> tuple[Pl
     """
     path = workdir / "sweep.json"
     try:
-        found = json.loads(path.read_text())
-        before = plan_of(found["plan"])
-        stored: str | None = found["storage"]
-    except OSError as error:
-        raise ConfigError(f"nothing to resume: {path} cannot be read") from error
-    except (ValueError, TypeError, KeyError) as error:
+        found = read_json(path)
+        before, stored = plan_of(found["plan"]), found["storage"]
+    except (TypeError, KeyError) as error:
         raise ConfigError(f"{path} holds no sweep of this version: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"nothing to resume: {error}") from error
     if plan is not None and plan != before:
         raise ConfigError(
             f"cannot resume {workdir} with another sweep: leave out all but --resume and --workdir, or name "

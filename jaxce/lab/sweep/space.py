@@ -11,17 +11,8 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-from jaxce.lab.config import (
-    HEAD_OPTIONS,
-    LOSS_OPTIONS,
-    TRAINABLE_LOSSES,
-    Config,
-    choose,
-    did_you_mean,
-    has_type,
-    in_words,
-)
-from jaxce.lab.errors import ConfigError
+from jaxce.lab.config import HEAD_OPTIONS, LOSS_OPTIONS, TRAINABLE_LOSSES, Config, has_type
+from jaxce.lab.errors import ConfigError, choose, did_you_mean, in_words
 from jaxce.losses import LOSSES
 
 GRAMMAR = """\

@@ -1,10 +1,12 @@
-"""Which devices a run is spread over, and how."""
+"""Which devices a run is spread over, and how; and where programs compiled for them are kept."""
 
 import contextlib
 import os
+import warnings
 
 import jax
 import numpy as np
+import platformdirs
 from jax.sharding import AxisType, Mesh
 
 from jaxce.lab.errors import ConfigError
@@ -41,3 +43,17 @@ def make_mesh(batch_size: int, class_devices: int = 1) -> Mesh:
         )
     devices = np.array([local[: count * class_devices] for local in by_process]).reshape(-1, class_devices)
     return Mesh(devices, ("batch", "classes"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def cache_compilations() -> None:
+    """Keep compiled programs in the user's cache folder, so that the next run need not compile them.
+
+    A program that cannot be kept there, or that was cut short as its process was killed, is compiled again
+    without a warning.
+    """
+    warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        with contextlib.suppress(OSError):  # no such folder to be had: then every run compiles
+            folder = platformdirs.user_cache_dir("jaxce", ensure_exists=True)
+            jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

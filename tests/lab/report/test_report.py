@@ -9,9 +9,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from jaxce.cli import TrainFlags, parse, run_command
+from jaxce.cli import run_command
 from jaxce.lab import metrics
 from jaxce.lab.config import Config, load_config
+from jaxce.lab.flags import read_flags
 from jaxce.lab.report import charts, embedding
 from jaxce.lab.report.comparison import labels_of, write_comparison
 from jaxce.lab.report.page import write_report
@@ -149,7 +150,7 @@ def test_what_runs_leave_is_reported(tmp_path):
     page = strictly_parsed(tmp_path / "run" / "report.html")
     text = text_of(page)
     assert f"{100 * summary['test']['accuracy']:.4g} %" in text
-    assert "python train.py iris --epochs 3" in text
+    assert "python -m jaxce train iris --epochs 3" in text
     assert "versicolor" in text
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(row["grad_norm"] > 0 for row in rows)
@@ -257,9 +258,9 @@ def test_the_worked_calibration_error(rng):
 )
 def test_the_command_of_a_page_repeats_the_run(changes):
     config = Config(**changes)
-    python, train, name, *flags = shlex.split(repeat_command(asdict(config)))
-    assert (python, train) == ("python", "train.py")
-    assert parse(TrainFlags(load_config(name)), flags, "train.py").config == config
+    words = shlex.split(repeat_command(asdict(config)))
+    assert words[:4] == ["python", "-m", "jaxce", "train"]
+    assert read_flags((load_config(words[4]),), words[5:], "jaxce train", "") == (config,)
 
 
 def test_runs_are_called_by_what_differs(tmp_path):
@@ -308,7 +309,7 @@ def test_the_command_says_where_the_page_is(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("file", "content", "line"),
     [
-        ("config.json", None, "is no run: it holds no config.json; give a folder that train.py wrote"),
+        ("config.json", None, "is no run: it holds no config.json; give a folder that jaxce train wrote"),
         ("config.json", "{", "config.json cannot be read ("),
         ("config.json", "[]", "config.json is damaged: it holds no JSON object"),
         ("config.json", "{}", "config.json is no config of a run: it has no data"),

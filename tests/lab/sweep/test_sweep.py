@@ -246,7 +246,7 @@ def test_the_best_settings_command_gives_its_accuracy(jaxce, tmp_path):
         (["--over", "learning_rat=1"], "did you mean learning_rate?"),
         (["--over", "optimizer.learning_rate=1"], "did you mean learning_rate?"),
         (["--over", "epochs=1", "--trails", "3"], "unknown flag --trails, did you mean --trials?"),
-        (["--over", "epochs=1", "--trials", "some"], "--trials: invalid int value: 'some'"),
+        (["--over", "epochs=1", "--trials", "some"], "--trials takes a whole number or None, not 'some'"),
         (["--over", "epochs=1", "--trials", "0"], "--trials must be at least 1, not 0"),
         (["--over", "epochs=1", "--trials", "3", "--sampler", "grid"], "a grid has as many settings as it has"),
         (["--over", "epochs=1", "--sampler", "tpe"], "--sampler tpe needs --trials N"),

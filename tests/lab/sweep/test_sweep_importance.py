@@ -1,6 +1,5 @@
 """Importance against known shares: exact on a full grid, within the stated error elsewhere, or left out."""
 
-
 import numpy as np
 import pytest
 
