@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from optuna.distributions import CategoricalDistribution
 
 from jaxce.lab.sweep.plan import Plan
 from jaxce.lab.sweep.results import Row, positions, value_of
-from jaxce.lab.sweep.space import Choices, Dimension
+from jaxce.lab.sweep.space import Distribution, Space
 
 FEWEST_A_FIELD = 10  # settings for each swept field; fewer leave the estimate to chance
 MOST_POINTS = 1000  # of the grid on which the model is evaluated
@@ -55,17 +56,16 @@ def importance_of(rows: Sequence[Row], plan: Plan) -> Importance | None:
     """
     complete = [row for row in rows if row["state"] == "complete"]
     results = np.array([row["valid"][plan.metric] for row in complete])
-    varied = [each for each in plan.space if len({value_of(row, each.field) for row in rows}) > 1]
-    if len(varied) < 2 or len(set(results)) < 2:
+    space = {
+        field: each for field, each in plan.space.items() if len({value_of(row, field) for row in rows}) > 1
+    }
+    if len(space) < 2 or len(set(results)) < 2:
         return None
-    fields = [each.field for each in varied]
-    table = full_grid([[value_of(row, field) for field in fields] for row in complete], results)
+    table = full_grid([[value_of(row, field) for field in space] for row in complete], results)
     if table is not None and len(complete) == len(rows):
-        return exact(table, fields)
-    varied = [each for each in varied if each.field != "seed"]
-    if len(complete) < FEWEST_A_FIELD * len(varied):
-        return None
-    return estimate(complete, results, varied)
+        return exact(table, list(space))
+    space.pop("seed", None)
+    return estimate(complete, results, space) if len(complete) >= FEWEST_A_FIELD * len(space) else None
 
 
 def variances(table: Float[np.ndarray, "..."]) -> list[float]:
@@ -108,23 +108,23 @@ def exact(table: np.ndarray, fields: Sequence[str]) -> Importance:
     return Importance(shares, None, f"exact shares of the variance, as every combination was trained; {method}")
 
 
-def estimate(rows: Sequence[Row], results: np.ndarray, space: Sequence[Dimension]) -> Importance | None:
-    """Shares of a Gaussian process fitted to the settings, over the whole space; None where that has no grid.
+def estimate(rows: Sequence[Row], results: np.ndarray, space: Space) -> Importance | None:
+    """Shares of a Gaussian process fitted to the settings; None where the space needs too large a grid.
 
     Each draw from the posterior is evaluated on a grid, whose shares are exact; their spread is the error.
-    Closer than Optuna's fANOVA, whose forest gives the strongest field too much (docs/sweeps.md).
+    Optuna's fANOVA is further from known shares, since its forest favours the strongest field (docs/sweeps.md).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-    fewer = (grid for count in range(MOST_LEVELS, 1, -1) if (grid := levels_of(space, count)) is not None)
-    levels = next(fewer, None)
-    if levels is None:
+    for count in range(MOST_LEVELS, 1, -1):
+        levels = [levels_of(each, count) for each in space.values()]
+        if (size := math.prod(map(len, levels))) <= MOST_POINTS:
+            break
+    if size > MOST_POINTS:
         return None
-    inputs = np.array(
-        [np.concatenate([encode(each, value_of(row, each.field)) for each in space]) for row in rows]
-    )
+    inputs = np.array([np.concatenate([encode(space[f], value_of(row, f)) for f in space]) for row in rows])
     targets = (results - results.mean()) / results.std()
     kernel = ConstantKernel(1.0, (1e-2, 1e3)) * RBF(np.full(inputs.shape[1], 0.5), (0.05, 20.0))
     with warnings.catch_warnings():
@@ -133,44 +133,37 @@ def estimate(rows: Sequence[Row], results: np.ndarray, space: Sequence[Dimension
     noise = fitted.kernel_.k2.noise_level
     model = GaussianProcessRegressor(fitted.kernel_.k1, alpha=noise, optimizer=None).fit(inputs, targets)
     points = np.array([np.concatenate(point) for point in itertools.product(*levels)])
-    rng = np.random.default_rng(0)
     functions = model.sample_y(points, DRAWS, random_state=0).T.reshape(DRAWS, *map(len, levels))
-    noises = noise * len(rows) / rng.chisquare(len(rows), DRAWS)
+    noises = noise * len(rows) / np.random.default_rng(0).chisquare(len(rows), DRAWS)
     parts = np.array([[*variances(table), chance] for table, chance in zip(functions, noises, strict=True)])
     shares = parts / parts.sum(1, keepdims=True)
-    names = [*(each.field for each in space), "interactions", "chance"]
-    return Importance(
-        dict(zip(names, shares.mean(0).tolist(), strict=True)),
-        dict(zip(names, (2 * shares.std(0)).tolist(), strict=True)),
-        f"estimated shares of the variance, by a Gaussian process fitted to {len(rows)} settings; ± is two "
-        f"standard deviations",
+    names = [*space, "interactions", "chance"]
+    means, errors = (
+        dict(zip(names, each.tolist(), strict=True)) for each in (shares.mean(0), 2 * shares.std(0))
     )
+    method = f"estimated shares of the variance, by a Gaussian process fitted to {len(rows)} settings"
+    return Importance(means, errors, f"{method}; ± is two standard deviations")
 
 
-def levels_of(space: Sequence[Dimension], count: int) -> list[list[np.ndarray]] | None:
-    """Encoded values of each field, `count` of an interval; None where their grid has too many points."""
-    levels = [
-        [encode(each, value) for value in each.values]
-        if isinstance(each, Choices)
-        else [np.array([(i + 0.5) / count]) for i in range(count)]
-        for each in space
-    ]
-    return levels if math.prod(map(len, levels)) <= MOST_POINTS else None
+def levels_of(distribution: Distribution, count: int) -> list[np.ndarray]:
+    """Encoded values of a field: all choices, or `count` of an interval."""
+    if isinstance(distribution, CategoricalDistribution):
+        return [encode(distribution, value) for value in distribution.choices]
+    return [np.array([(i + 0.5) / count]) for i in range(count)]
 
 
-def encode(dimension: Dimension, value: Any) -> np.ndarray:
+def encode(distribution: Distribution, value: Any) -> np.ndarray:
     """A value as coordinates from 0 to 1: one of a number, one for each choice of others.
 
-    >>> encode(Choices("optimizer", ("sgd", "adam")), "adam").tolist()
+    A number is .5 where it is None, since the loss does not take the field.
+
+    >>> encode(CategoricalDistribution(("sgd", "adam")), "adam").tolist()
     [0.0, 1.0]
     """
-    if isinstance(dimension, Choices):
-        if all(isinstance(each, int | float) and not isinstance(each, bool) for each in dimension.values):
-            # None where the loss does not take the field.
-            return np.array([positions(dimension.values).get(value, 0.5)])
-        return np.array([float(value == each) for each in dimension.values])
-    if value is None:
-        return np.array([0.5])
-    scale = math.log if dimension.log else float
-    low, high = scale(dimension.low), scale(dimension.high)
-    return np.array([(scale(value) - low) / (high - low)])
+    if not isinstance(distribution, CategoricalDistribution):
+        scale = math.log if distribution.log else float
+        low, high = scale(distribution.low), scale(distribution.high)
+        return np.array([0.5 if value is None else (scale(value) - low) / (high - low)])
+    if any(isinstance(each, str | bool | None) for each in distribution.choices):
+        return np.array([float(value == each) for each in distribution.choices])
+    return np.array([positions(distribution.choices).get(value, 0.5)])

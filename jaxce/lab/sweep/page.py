@@ -13,7 +13,7 @@ from jaxce.lab.report.charts import BLUE, GREY, PERCENT, chart
 from jaxce.lab.report.page import in_unit, is_fraction, render
 from jaxce.lab.report.parts import Figure, Table
 from jaxce.lab.sweep.importance import Importance
-from jaxce.lab.sweep.plan import Plan, describe, larger_is_better, show
+from jaxce.lab.sweep.plan import Plan, describe, larger_is_better
 from jaxce.lab.sweep.results import (
     Row,
     best_of,
@@ -26,6 +26,7 @@ from jaxce.lab.sweep.results import (
     positions,
     value_of,
 )
+from jaxce.lab.sweep.space import show
 
 MOST_TICKS = 8
 

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from jaxce.lab.config import HYPERPARAMS, Config
 from jaxce.lab.errors import ConfigError
-from jaxce.lab.sweep.space import SHORT_LOSSES, Choices, Dimension, Interval, apply, parse_space, parse_value
+from jaxce.lab.sweep.space import Space, apply, parse_space, show
 from jaxce.losses import LOSSES
 
 MOST_SETTINGS = 100_000
-SHORT_NAMES = {name: short for short, name in SHORT_LOSSES.items()}
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,14 @@ class Plan:
     metric: str
 
     @property
-    def space(self) -> tuple[Dimension, ...]:
+    def space(self) -> Space:
         """What is swept."""
         return parse_space(self.over)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of what is swept."""
-        return tuple(dimension.field for dimension in self.space)
+        return tuple(self.space)
 
 
 def larger_is_better(metric: str) -> bool:
@@ -90,25 +89,24 @@ def settings_of(plan: Plan) -> list[dict[str, Any]]:
     return [unique[config] for config in sorted(unique, key=lambda config: programs.index(program_of(config)))]
 
 
-def grid(space: Sequence[Dimension]) -> list[dict[str, Any]]:
+def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination, the last field's values changing fastest."""
-    values = []
-    for dimension in space:
-        if isinstance(dimension, Interval):
-            if not dimension.whole:
-                ends = f"{dimension.low:g}..{dimension.high:g}{':log' * dimension.log}"
-                raise ConfigError(
-                    f"{dimension.field}={ends} is no list for a grid: say how many values, as in {ends}:5, or "
-                    f"let a sampler choose with --trials"
-                )
-            values.append(tuple(range(int(dimension.low), int(dimension.high) + 1)))
+    values: list[Sequence[Any]] = []
+    for field, each in space.items():
+        if isinstance(each, CategoricalDistribution):
+            values.append(each.choices)
+        elif isinstance(each, IntDistribution):
+            values.append(range(each.low, each.high + 1))
         else:
-            values.append(dimension.values)
+            ends = f"{each.low:g}..{each.high:g}{':log' * each.log}"
+            raise ConfigError(
+                f"{field}={ends} is no list for a grid: say how many values, as in {ends}:5, or let a sampler "
+                f"choose with --trials"
+            )
     count = math.prod(map(len, values))
     if count > MOST_SETTINGS:
         raise ConfigError(f"a grid of {count:,} settings: let a sampler choose some with --trials")
-    fields = [dimension.field for dimension in space]
-    return [dict(zip(fields, each, strict=True)) for each in itertools.product(*values)]
+    return [dict(zip(space, each, strict=True)) for each in itertools.product(*values)]
 
 
 def check(base: Config, settings: Sequence[Mapping[str, Any]]) -> list[Config]:
@@ -122,9 +120,12 @@ def check(base: Config, settings: Sequence[Mapping[str, Any]]) -> list[Config]:
     return configs
 
 
-def corners(space: Sequence[Dimension]) -> list[dict[str, Any]]:
+def corners(space: Space) -> list[dict[str, Any]]:
     """The first value of each field, and with them every other value, or other end, of one field."""
-    values = {each.field: each.values if isinstance(each, Choices) else (each.low, each.high) for each in space}
+    values = {
+        field: each.choices if isinstance(each, CategoricalDistribution) else (each.low, each.high)
+        for field, each in space.items()
+    }
     first = {field: each[0] for field, each in values.items()}
     return [first | {field: value} for field, each in values.items() for value in each]
 
@@ -136,19 +137,6 @@ def describe(setting: Mapping[str, Any]) -> str:
     'learning_rate=0.001235 widths=8x16 seed=1'
     """
     return " ".join(f"{field}={show(value)}" for field, value in setting.items())
-
-
-def show(value: Any) -> str:
-    """A value of a setting, short.
-
-    >>> show("softmax_focal_loss")
-    'focal'
-    """
-    if isinstance(value, str):
-        return SHORT_NAMES.get(value, value)
-    if isinstance(value, tuple | list):
-        return "x".join(map(str, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def program_of(config: Config) -> Config:
@@ -176,42 +164,11 @@ def is_static(record: Any, option: str) -> bool:
     return isinstance(record.options[option], int)
 
 
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """Where Optuna takes a field's values from."""
-    if isinstance(dimension, Choices):
-        return CategoricalDistribution([as_param(value) for value in dimension.values])
-    if dimension.whole:
-        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-
-
-def as_param(value: Any) -> Any:
-    """A value as a storage can hold it: widths as text.
-
-    >>> as_param((16, 32))
-    '16x32'
-    """
-    return show(value) if isinstance(value, tuple) else value
-
-
-def values_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields' values that a trial's parameters stand for.
-
-    >>> values_of({"widths": "16x32", "seed": 1})
-    {'widths': (16, 32), 'seed': 1}
-    """
-    return {
-        field: parse_value(field, param) if field == "widths" and param is not None else param
-        for field, param in params.items()
-    }
-
-
-def draws(space: Sequence[Dimension], count: int) -> list[dict[str, Any]]:
+def draws(space: Space, count: int) -> list[dict[str, Any]]:
     """Random settings, the same each time."""
-    distributions = {dimension.field: distribution(dimension) for dimension in space}
     with quiet():
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        return [values_of(study.ask(distributions).params) for _ in range(count)]
+        return [study.ask({**space}).params for _ in range(count)]
 
 
 @contextmanager

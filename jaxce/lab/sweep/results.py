@@ -11,8 +11,8 @@ from rich.table import Table
 from jaxce.lab.config import load_config
 from jaxce.lab.flags import train_command, write_flags
 from jaxce.lab.report.page import in_unit
-from jaxce.lab.sweep.plan import Plan, larger_is_better, show
-from jaxce.lab.sweep.space import apply
+from jaxce.lab.sweep.plan import Plan, larger_is_better
+from jaxce.lab.sweep.space import apply, show
 
 Row = Mapping[str, Any]
 """One line of results.jsonl."""
@@ -20,9 +20,9 @@ MOST_LINES = 30
 
 
 def value_of(row: Row, field: str) -> Any:
-    """The value of a field in a row; a tuple where JSON has a list."""
+    """The value of a field in a row, with widths as text."""
     value = row["values"][field]
-    return tuple(value) if isinstance(value, list) else value
+    return show(value) if isinstance(value, tuple | list) else value
 
 
 def positions(values: Iterable[Any]) -> dict[Any, float]:

@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from jaxce.lab.errors import ConfigError, TrainingError
-from jaxce.lab.sweep.plan import Plan, as_param, distribution, larger_is_better, quiet, settings_of
+from jaxce.lab.sweep.plan import Plan, larger_is_better, quiet, settings_of
 from jaxce.lab.sweep.results import Row
 
 HEARTBEAT_SECONDS = 4
@@ -136,9 +136,8 @@ class Study:
             ConfigError: A setting does not fit.
             TrainingError: Another process began it and has not written down its settings.
         """
-        self.plan = plan
+        self.plan, self._space = plan, plan.space
         self._storage = storage
-        self._distributions = {each.field: distribution(each) for each in plan.space}
         self._beating: set[int] = set()
         self._stop = threading.Event()
         with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
@@ -159,8 +158,7 @@ class Study:
         """Enqueue every setting; their number, written last, says that all are there."""
         settings = settings_of(self.plan)
         for number, setting in enumerate(settings):
-            params = {field: as_param(value) for field, value in setting.items()}
-            study.enqueue_trial(params, user_attrs={"setting": number})
+            study.enqueue_trial(setting, user_attrs={"setting": number})
         study.set_user_attr("num_settings", len(settings))
 
     def take(self) -> Trial | None:
@@ -175,7 +173,7 @@ class Study:
                     # A seed for each trial: proposals then depend on the trials before, not on the process.
                     self._study.sampler = TPESampler(seed=waiting.number)
                     trial = Trial(self._study, trial_id)
-                    for field, each in self._distributions.items():
+                    for field, each in self._space.items():
                         trial._suggest(field, each)
                     trial.set_user_attr("process", PROCESS)
                     return trial

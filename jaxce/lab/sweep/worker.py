@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,10 +17,10 @@ from jaxce.lab.config import Config
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.files import write_whole
 from jaxce.lab.report.page import in_unit
-from jaxce.lab.sweep.plan import describe, program_of, show, values_of
+from jaxce.lab.sweep.plan import describe, program_of
 from jaxce.lab.sweep.program import Measured, Program, load_whole
 from jaxce.lab.sweep.results import Row, by_rank, cells, table_of
-from jaxce.lab.sweep.space import apply
+from jaxce.lab.sweep.space import apply, show
 from jaxce.lab.sweep.study import PROCESS, Study
 from jaxce.lab.training.objective import number
 
@@ -36,7 +35,6 @@ class Running:
     """A setting in a slot."""
 
     trial: Trial
-    values: dict[str, Any]
     config: Config
     started: float
     epoch: int = 0
@@ -100,10 +98,9 @@ class Worker:
         while (
             len(self._taken) + len(self._slots) < self._parallel and (trial := self._study.take()) is not None
         ):
-            values = values_of(trial.params)
-            running = Running(trial, values, self._plan.base, time.perf_counter())
+            running = Running(trial, self._plan.base, time.perf_counter())
             try:
-                running.config = apply(self._plan.base, values)
+                running.config = apply(self._plan.base, trial.params)
                 self._taken.append(running)
             except ConfigError as error:
                 self._finish(running, "failed", error=error)
@@ -221,7 +218,7 @@ def watching(study: Study, console: Console) -> Iterator[Watch]:
         waiting = "" if training or len(rows) == study.num_settings else "; waiting for other processes"
         lines = []
         for each in training:
-            values = [show(each.values[field]) for field in plan.fields]
+            values = [show(each.trial.params[field]) for field in plan.fields]
             score = in_unit(plan.metric, each.valid, each.config.loss)
             lines.append([*values, score, "–", f"epoch {each.epoch}/{each.config.epochs}"])
         complete = [row for row in by_rank(rows, plan.metric) if row["state"] == "complete"]

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from jaxce.lab.config import Config, load_config
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.sweep.plan import Plan, program_of, settings_of
-from jaxce.lab.sweep.space import Choices, Interval, apply, parse_space
+from jaxce.lab.sweep.space import apply, parse_space
 
 IRIS = replace(load_config("iris"), epochs=3)
 
@@ -26,27 +27,26 @@ def rows_in(workdir):
 
 
 @pytest.mark.parametrize(
-    ("item", "dimension"),
+    ("item", "distribution"),
     [
-        ("learning_rate=0.1,0.2", Choices("learning_rate", (0.1, 0.2))),
-        ("learning-rate=1,1", Choices("learning_rate", (1.0,))),
-        ("learning_rate=1e-4..1e-1", Interval("learning_rate", 1e-4, 1e-1, False, False)),
-        ("learning_rate=1e-4..1e-1:log", Interval("learning_rate", 1e-4, 1e-1, True, False)),
-        ("learning_rate=1e-4..1e-1:log:4", Choices("learning_rate", (1e-4, 1e-3, 1e-2, 1e-1))),
-        ("label_smoothing=0..0.2:3", Choices("label_smoothing", (0.0, 0.1, 0.2))),
-        ("label_smoothing=range:0:0.3:0.1", Choices("label_smoothing", (0.0, 0.1, 0.2, 0.3))),
-        ("epochs=1..4", Interval("epochs", 1, 4, False, True)),
-        ("epochs=range:10:35:10", Choices("epochs", (10, 20, 30))),
-        ("epochs=1..100:log:3", Choices("epochs", (1, 10, 100))),
-        ("seed=seeds:3", Choices("seed", (0, 1, 2))),
-        ("clip_norm=None,1", Choices("clip_norm", (None, 1.0))),
-        ("batch_size=None,32", Choices("batch_size", (None, 32))),
-        ("widths=16x32x64,8x16,None", Choices("widths", ((16, 32, 64), (8, 16), None))),
-        ("optimizer=sgd,adam", Choices("optimizer", ("sgd", "adam"))),
+        ("learning_rate=0.1,0.2", CategoricalDistribution((0.1, 0.2))),
+        ("learning-rate=1,1", CategoricalDistribution((1.0,))),
+        ("learning_rate=1e-4..1e-1", FloatDistribution(1e-4, 1e-1)),
+        ("learning_rate=1e-4..1e-1:log", FloatDistribution(1e-4, 1e-1, log=True)),
+        ("learning_rate=1e-4..1e-1:log:4", CategoricalDistribution((1e-4, 1e-3, 1e-2, 1e-1))),
+        ("label_smoothing=0..0.2:3", CategoricalDistribution((0.0, 0.1, 0.2))),
+        ("label_smoothing=range:0:0.3:0.1", CategoricalDistribution((0.0, 0.1, 0.2, 0.3))),
+        ("epochs=1..4", IntDistribution(1, 4)),
+        ("epochs=range:10:35:10", CategoricalDistribution((10, 20, 30))),
+        ("epochs=1..100:log:3", CategoricalDistribution((1, 10, 100))),
+        ("seed=seeds:3", CategoricalDistribution((0, 1, 2))),
+        ("clip_norm=None,1", CategoricalDistribution((None, 1.0))),
+        ("batch_size=None,32", CategoricalDistribution((None, 32))),
+        ("widths=16x32x64,8x16,None", CategoricalDistribution(("16x32x64", "8x16", None))),
+        ("optimizer=sgd,adam", CategoricalDistribution(("sgd", "adam"))),
         (
             "loss=softmax,sigmoid,focal",
-            Choices(
-                "loss",
+            CategoricalDistribution(
                 (
                     "softmax_cross_entropy_with_integer_labels",
                     "sigmoid_binary_cross_entropy",
@@ -56,8 +56,8 @@ def rows_in(workdir):
         ),
     ],
 )
-def test_a_spec_is_read_by_the_type_of_its_field(item, dimension):
-    assert parse_space([item]) == (dimension,)
+def test_a_spec_is_read_by_the_type_of_its_field(item, distribution):
+    assert list(parse_space([item]).values()) == [distribution]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_spec_is_read_by_the_type_of_its_field(item, dimension):
 )
 def test_a_spec_that_does_not_fit_its_field_says_so(items, message):
     if message is None:
-        assert parse_space(items) == (Choices("widths", ((16,), (32,))),)
+        assert parse_space(items) == {"widths": CategoricalDistribution(("16", "32"))}
         return
     with pytest.raises(ConfigError, match=message):
         parse_space(items)
