@@ -85,8 +85,8 @@ def settings_of(plan: Plan) -> list[dict[str, Any]]:
     unique: dict[Config, dict[str, Any]] = {}
     for config, setting in zip(configs, settings, strict=True):
         unique.setdefault(config, setting)
-    programs = list(dict.fromkeys(map(program_of, unique)))
-    return [unique[config] for config in sorted(unique, key=lambda config: programs.index(program_of(config)))]
+    order = {program: i for i, program in enumerate(dict.fromkeys(map(program_of, unique)))}
+    return [unique[config] for config in sorted(unique, key=lambda config: order[program_of(config)])]
 
 
 def grid(space: Space) -> list[dict[str, Any]]:

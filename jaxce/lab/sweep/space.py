@@ -94,14 +94,14 @@ def parse_value(field: str, text: str) -> Any:
         return name
     if field == "widths" and re.fullmatch(r"\d+(x\d+)*", text):
         return tuple(map(int, text.split("x")))
-    kind, value = TYPES[field], None
+    kind = TYPES[field]
+    readings: list[Any] = [text] if text else []
     with suppress(ValueError, SyntaxError, TypeError):
         value = ast.literal_eval(text)
-        if type(value) is int and not is_number(field, whole=True):
-            value = float(value)
-    for found in (value, text) if value is not None or text == "None" else (text,):
-        if text and has_type(found, kind):
-            return found
+        readings.insert(0, float(value) if type(value) is int and not is_number(field, whole=True) else value)
+    for value in readings:
+        if has_type(value, kind):
+            return value
     as_in = " with x between them, as in 16x32" if field == "widths" else ""
     raise ConfigError(f"--over: {field} takes {in_words(kind)}{as_in}, not {text!r}")
 
@@ -138,9 +138,7 @@ def arithmetic(field: str, spec: str) -> tuple[float, ...]:
     parts = spec.split(":")[1:]
     if len(parts) != 3:
         raise ConfigError(f"{field}={spec}: a range is range:lo:hi:by, as in range:0:1:0.1")
-    for text in parts:
-        end_of(field, text)
-    low, high, by = map(Decimal, parts)
+    low, high, by = (Decimal(str(end_of(field, text))) for text in parts)
     if by <= 0 or low > high:
         raise ConfigError(f"{field}={spec}: a range goes up, by a step above 0")
     kind = int if is_number(field, whole=True) else float

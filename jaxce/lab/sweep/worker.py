@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from jaxce.lab.errors import ConfigError
 from jaxce.lab.files import write_whole
 from jaxce.lab.report.page import in_unit
 from jaxce.lab.sweep.plan import describe, program_of
-from jaxce.lab.sweep.program import Measured, Program, load_whole
+from jaxce.lab.sweep.program import Program, load_whole
 from jaxce.lab.sweep.results import Row, by_rank, cells, table_of
 from jaxce.lab.sweep.space import apply, show
 from jaxce.lab.sweep.study import PROCESS, Study
@@ -131,7 +132,7 @@ class Worker:
         """Train all settings in slots up to the next update, check or end; whether a slot became free."""
         assert self._program is not None
         program, num_running = self._program, len(self._slots)
-        epochs = min(self._epochs, *(self._until_check(running) for running in self._slots.values()))
+        epochs = min(self._epochs, *map(self._epochs_to, self._slots.values()))
         started = time.perf_counter()
         try:
             measured = program.advance(epochs)
@@ -141,48 +142,44 @@ class Worker:
             self._program = None
             return True
         self._epochs = max(int(epochs * SECONDS_BETWEEN_UPDATES / (time.perf_counter() - started)), 1)
-        ended: dict[int, tuple[str, str | None]] = {}
+        ended: dict[int, tuple[str, dict[str, Any]]] = {}
         for slot, (epoch, steps, scores) in measured.items():
             running = self._slots[slot]
             running.epoch, running.valid = epoch, scores[self._plan.metric]
+            found = {"train_loss": number(steps["loss"].mean()), "valid": scores}
             losses = np.append(steps["loss"], scores["loss"])
             bad = np.flatnonzero(~np.isfinite(losses))
             if bad.size:
                 step = (epoch - 1) * len(steps["loss"]) + bad[0] + 1
-                ended[slot] = "failed", f"the loss is {losses[bad[0]]} at step {step}"
+                ended[slot] = "failed", {"error": f"the loss is {losses[bad[0]]} at step {step}"}
             elif epoch == running.config.epochs:
-                ended[slot] = "complete", None
-            elif self._should_prune(running):
-                ended[slot] = "pruned", None
+                ended[slot] = "complete", found
+            elif epoch % self._apart(running) == 0 and self._study.should_prune(
+                running.trial, epoch, running.valid
+            ):
+                ended[slot] = "pruned", found
         done = [slot for slot, (state, _) in ended.items() if state == "complete"]
-        tests = program.test(done) if done else {}
-        for slot, (state, why) in ended.items():
+        for slot, scores in (program.test(done) if done else {}).items():
+            ended[slot][1]["test"] = scores
+        for slot, (state, found) in ended.items():
             program.end(slot)
-            self._finish(self._slots.pop(slot), state, measured[slot], tests.get(slot), why)
+            self._finish(self._slots.pop(slot), state, **found)
         return len(self._slots) < num_running
 
-    def _until_check(self, running: Running) -> int:
-        """Epochs until the setting is at its end, or might be pruned."""
+    def _epochs_to(self, running: Running) -> int:
+        """Epochs until the setting is at its end, or the pruner is asked."""
+        apart = self._apart(running)
+        return min(apart - running.epoch % apart, running.config.epochs - running.epoch)
+
+    def _apart(self, running: Running) -> int:
+        """Epochs between questions to the pruner."""
         epochs = running.config.epochs
-        apart = max(epochs // PRUNING_CHECKS, 1) if self._plan.prune else epochs
-        return min(apart - running.epoch % apart, epochs - running.epoch)
+        return max(epochs // PRUNING_CHECKS, 1) if self._plan.prune else epochs
 
-    def _should_prune(self, running: Running) -> bool:
-        apart = max(running.config.epochs // PRUNING_CHECKS, 1)
-        if not self._plan.prune or running.epoch % apart:
-            return False
-        assert running.valid is not None
-        return self._study.should_prune(running.trial, running.epoch, running.valid)
-
-    def _finish(
-        self,
-        running: Running,
-        state: str,
-        measured: Measured | None = None,
-        test: Mapping[str, float] | None = None,
-        error: Exception | str | None = None,
-    ) -> None:
+    def _finish(self, running: Running, state: str, **found: Any) -> None:
         """Record the result of a setting."""
+        if "error" in found:
+            found["error"] = " ".join(str(found["error"]).split())[:300]
         row = {
             "setting": running.trial.user_attrs["setting"],
             "state": state,
@@ -192,11 +189,7 @@ class Worker:
             "seconds": round(time.perf_counter() - running.started, 3),
             "process": PROCESS,
         }
-        if error is not None:
-            row["error"] = " ".join(str(error).split())[:300]
-        elif measured is not None:
-            row |= {"train_loss": number(measured.steps["loss"].mean()), "valid": measured.scores}
-        self._study.finish(running.trial, row | ({"test": test} if test else {}))
+        self._study.finish(running.trial, row | found)
 
     def _write(self) -> list[Row]:
         """Write results.jsonl: all of it, or nothing."""

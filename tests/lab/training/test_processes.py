@@ -178,11 +178,11 @@ def test_a_signal_to_one_process_stops_both_and_they_resume(tmp_path):
 @pytest.mark.parametrize(
     ("workdir", "flags", "second", "statuses", "said"),
     [
-        (".", (), (), (2, 1), ("is not empty: add --resume", "process 0 could not go on, and says why")),
-        (".", ("--resume",), (), (2, 1), ("nothing to resume", "process 0 could not go on, and says why")),
+        (".", (), (), (2, 1), ("is not empty: add --resume", "process 0 failed: its own message says why")),
+        (".", ("--resume",), (), (2, 1), ("nothing to resume", "process 0 failed: its own message says why")),
         ("new", ("--batch-size=15",), (), (2, 2), ("a batch of 15 examples cannot be divided evenly",) * 2),
         ("new", (), ("--seed=1",), (2, 2), ("process 1 has another config than process 0",) * 2),
-        ("new", (), ("--data=nowhere.npz",), (1, 2), ("process 1 could not go on", "nowhere.npz")),
+        ("new", (), ("--data=nowhere.npz",), (1, 2), ("process 1 failed", "nowhere.npz")),
     ],
     ids=["taken", "no run", "odd batch", "other config", "no data"],
 )  # fmt: skip
