@@ -13,7 +13,7 @@ from jaxce.lab.config import load_config
 from jaxce.lab.sweep.importance import importance_of
 from jaxce.lab.sweep.plan import Plan, quiet
 
-STUDIES = 20
+STUDIES = 10
 FIELDS = ("momentum", "label_smoothing")
 PLAN = Plan("iris", load_config("iris"), ("momentum=0..1", "label_smoothing=0..1"), "tpe", 1, False, "accuracy")
 FUNCTIONS: dict[str, tuple[Callable[[float, float], float], float, float, float]] = {

@@ -15,9 +15,11 @@ from jaxce.lab.sweep.results import Row, positions, value_of
 from jaxce.lab.sweep.space import Distribution, Space
 
 FEWEST_A_FIELD = 10  # settings for each swept field; fewer leave the estimate to chance
-MOST_POINTS = 1000  # of the grid on which the model is evaluated
+MOST_POINTS = 500  # of the grid on which the model is evaluated
 MOST_LEVELS = 8  # of an interval in that grid
-DRAWS = 100
+MOST_FITTED = 200  # settings, of which a fit takes a second
+REFITS = 10  # to halves of the settings
+DRAWS = 20  # functions from the posterior of each fit
 
 
 class Importance(NamedTuple):
@@ -111,38 +113,52 @@ def exact(table: np.ndarray, fields: Sequence[str]) -> Importance:
 def estimate(rows: Sequence[Row], results: np.ndarray, space: Space) -> Importance | None:
     """Shares of a Gaussian process fitted to the settings; None where the space needs too large a grid.
 
-    Each draw from the posterior is evaluated on a grid, whose shares are exact; their spread is the error.
-    Optuna's fANOVA is further from known shares, since its forest favours the strongest field (docs/sweeps.md).
+    Functions drawn from its posterior are evaluated on a grid, whose shares are exact. The error is their
+    spread over fits to halves of the settings, since one fit is too sure of its own kernel. Optuna's fANOVA
+    states no error, and is further from known shares of smooth functions (docs/sweeps.md).
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-    for count in range(MOST_LEVELS, 1, -1):
-        levels = [levels_of(each, count) for each in space.values()]
-        if (size := math.prod(map(len, levels))) <= MOST_POINTS:
-            break
-    if size > MOST_POINTS:
+    grids = ([levels_of(each, count) for each in space.values()] for count in range(MOST_LEVELS, 1, -1))
+    levels = next((grid for grid in grids if math.prod(map(len, grid)) <= MOST_POINTS), None)
+    if levels is None:
         return None
-    inputs = np.array([np.concatenate([encode(space[f], value_of(row, f)) for f in space]) for row in rows])
-    targets = (results - results.mean()) / results.std()
-    kernel = ConstantKernel(1.0, (1e-2, 1e3)) * RBF(np.full(inputs.shape[1], 0.5), (0.05, 20.0))
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(len(rows))[:MOST_FITTED]
+    inputs = np.array([np.concatenate([encode(space[f], value_of(rows[i], f)) for f in space]) for i in chosen])
+    targets = (results[chosen] - results.mean()) / results.std()
+    lengths = RBF(np.full(inputs.shape[1], 0.5), (0.05, 20.0))
+    kernel = ConstantKernel(1.0, (1e-2, 1e3)) * lengths + WhiteKernel(0.01, (1e-5, 1.0))
+    kernel, draws = shares_of_draws(kernel, inputs, targets, levels)
+    halves = (rng.permutation(len(chosen))[::2] for _ in range(REFITS))
+    others = [shares_of_draws(kernel, inputs[each], targets[each], levels)[1] for each in halves]
+    shares = draws.mean(0)
+    errors = 2 * np.sqrt(((np.concatenate(others) - shares) ** 2).mean(0))
+    names = [*space, "interactions", "chance"]
+    return Importance(
+        dict(zip(names, shares.tolist(), strict=True)),
+        dict(zip(names, errors.tolist(), strict=True)),
+        f"estimated shares of the variance, by a Gaussian process fitted to {len(chosen)} settings; ± is two "
+        f"standard deviations, from fits to halves of them",
+    )
+
+
+def shares_of_draws(
+    kernel: Any, inputs: np.ndarray, targets: np.ndarray, levels: Sequence[Sequence[np.ndarray]]
+) -> tuple[Any, np.ndarray]:
+    """The fitted kernel, and the shares [draws, names] of functions drawn from the posterior on a grid."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a field of no effect
-        fitted = GaussianProcessRegressor(kernel + WhiteKernel(0.01, (1e-5, 1.0))).fit(inputs, targets)
-    noise = fitted.kernel_.k2.noise_level
-    model = GaussianProcessRegressor(fitted.kernel_.k1, alpha=noise, optimizer=None).fit(inputs, targets)
+        fitted = GaussianProcessRegressor(kernel).fit(inputs, targets).kernel_
+    noise = fitted.k2.noise_level
+    model = GaussianProcessRegressor(fitted.k1, alpha=noise, optimizer=None).fit(inputs, targets)
     points = np.array([np.concatenate(point) for point in itertools.product(*levels)])
     functions = model.sample_y(points, DRAWS, random_state=0).T.reshape(DRAWS, *map(len, levels))
-    noises = noise * len(rows) / np.random.default_rng(0).chisquare(len(rows), DRAWS)
-    parts = np.array([[*variances(table), chance] for table, chance in zip(functions, noises, strict=True)])
-    shares = parts / parts.sum(1, keepdims=True)
-    names = [*space, "interactions", "chance"]
-    means, errors = (
-        dict(zip(names, each.tolist(), strict=True)) for each in (shares.mean(0), 2 * shares.std(0))
-    )
-    method = f"estimated shares of the variance, by a Gaussian process fitted to {len(rows)} settings"
-    return Importance(means, errors, f"{method}; ± is two standard deviations")
+    parts = np.array([[*variances(table), noise] for table in functions])
+    return fitted, parts / parts.sum(1, keepdims=True)
 
 
 def levels_of(distribution: Distribution, count: int) -> list[np.ndarray]:

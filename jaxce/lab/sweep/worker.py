@@ -20,7 +20,7 @@ from jaxce.lab.files import write_whole
 from jaxce.lab.report.page import in_unit
 from jaxce.lab.sweep.plan import describe, program_of
 from jaxce.lab.sweep.program import Program, load_whole
-from jaxce.lab.sweep.results import Row, by_rank, cells, table_of
+from jaxce.lab.sweep.results import Row, table_of
 from jaxce.lab.sweep.space import apply, show
 from jaxce.lab.sweep.study import PROCESS, Study
 from jaxce.lab.training.objective import number
@@ -28,7 +28,6 @@ from jaxce.lab.training.objective import number
 SECONDS_BETWEEN_UPDATES = 1.0
 CHECKS_WITHOUT_WORK = 5
 PRUNING_CHECKS = 10  # of a setting: each is a line in the database
-MOST_DONE = 10  # in the live table
 
 
 @dataclass
@@ -200,39 +199,25 @@ class Worker:
 
 @contextmanager
 def watching(study: Study, console: Console) -> Iterator[Watch]:
-    """Yield a function that shows the settings in training here and the results, also those of other processes.
-
-    On a terminal a live table, elsewhere a line for each result.
-    """
+    """Yield a function that prints new results, also of other processes, and on a terminal what trains here."""
     plan, shown = study.plan, set[int]()
-    live = Live(console=console, refresh_per_second=4, transient=True)
 
-    def show_table(training: Sequence[Running], rows: Sequence[Row]) -> None:
-        waiting = "" if training or len(rows) == study.num_settings else "; waiting for other processes"
+    def update(training: Sequence[Running], rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row["setting"] not in shown:
+                shown.add(row["setting"])
+                count, setting = f"{len(shown)}/{study.num_settings}", describe(row["values"])
+                score = (
+                    f"valid {plan.metric} {row['valid'][plan.metric]:.4f}" if "valid" in row else row["error"]
+                )
+                console.print(f"{count}  {setting}  {row['state']}: {score}", soft_wrap=True)
         lines = []
         for each in training:
             values = [show(each.trial.params[field]) for field in plan.fields]
             score = in_unit(plan.metric, each.valid, each.config.loss)
             lines.append([*values, score, "–", f"epoch {each.epoch}/{each.config.epochs}"])
-        complete = [row for row in by_rank(rows, plan.metric) if row["state"] == "complete"]
-        lines += [cells(row, plan) for row in complete[:MOST_DONE]]
-        title = f"{len(rows)} of {study.num_settings} settings done, {len(training)} in training here{waiting}"
-        live.update(table_of(lines, plan, title))
+        waiting = "" if training or len(rows) == study.num_settings else "; waiting for other processes"
+        live.update(table_of(lines, plan, f"{len(training)} settings in training here{waiting}"))
 
-    def show_lines(training: Sequence[Running], rows: Sequence[Row]) -> None:
-        for row in rows:
-            if row["setting"] not in shown:
-                shown.add(row["setting"])
-                result = (
-                    f"valid {plan.metric} {row['valid'][plan.metric]:.4f}" if "valid" in row else row["error"]
-                )
-                console.print(
-                    f"{len(shown)}/{study.num_settings}  {describe(row['values'])}  {row['state']}: {result}",
-                    soft_wrap=True,
-                )
-
-    if console.is_terminal:
-        with live:
-            yield show_table
-    else:
-        yield show_lines
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield update
