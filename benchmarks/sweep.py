@@ -16,7 +16,7 @@ LEARNING_RATES, SMOOTHINGS, SEEDS = (1e-3, 3e-3), (0.0, 0.1), range(4)
 
 def contenders() -> Mapping[str, Contender | None]:
     """Whole processes, with what they compiled in the round before."""
-    cache = tempfile.TemporaryDirectory(prefix="jaxce-bench-")  # removed when nobody runs any more
+    cache = tempfile.TemporaryDirectory(prefix="jaxce-bench-")  # removed when the process ends
 
     def process(*commands: list[str]) -> Callable[[], None]:
         def run() -> None:

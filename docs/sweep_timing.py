@@ -6,13 +6,13 @@ Eight settings of the digits CNN, an epoch of each in turn, so that what else th
 import os
 import sys
 import time
-from unittest import mock
 
 import jax
 import numpy as np
 
 from jaxce.lab.config import hyperparams, load_config
 from jaxce.lab.data import DATASETS, Split
+from jaxce.lab.sweep import program as program_module
 from jaxce.lab.sweep.program import Program, in_turns
 from jaxce.lab.tasks import make_task
 from jaxce.lab.training.step import make_train
@@ -42,8 +42,8 @@ def main(rounds: int) -> None:
     contenders = {"a loop of calls": loop}
     for count in dict.fromkeys((1, len(jax.devices()))):
         for words, over_slots in (("in turns", in_turns), ("side by side (vmap)", jax.vmap)):
-            with mock.patch("jaxce.lab.sweep.program.in_turns", over_slots):
-                program = Program(config, dataset, SETTINGS, jax.devices()[:count])
+            program_module.in_turns = over_slots
+            program = Program(config, dataset, SETTINGS, jax.devices()[:count])
             for _ in range(SETTINGS):
                 program.begin(config)
             contenders[f"{words} on {count} device{'s' * (count > 1)}"] = program.advance

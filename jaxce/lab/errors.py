@@ -60,12 +60,12 @@ def in_words(kind: Any) -> str:
 
 
 @contextmanager
-def quiet(*loggers: str) -> Iterator[None]:
-    """Keep what other libraries log below an error off the terminal while the body runs."""
+def quiet(*loggers: str, below: int = logging.ERROR) -> Iterator[None]:
+    """Keep what other libraries log below a level off the terminal while the body runs."""
     levels = {name: logging.getLogger(name).level for name in loggers}
     try:
         for name in loggers:
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(below)
         yield
     finally:
         for name, level in levels.items():

@@ -1,20 +1,23 @@
-"""Which settings there are, checked before anything runs; and which of them one program can run."""
+"""Which settings there are, checked before anything runs, and which of them one program can run."""
 
 import itertools
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from jaxce.lab.config import HYPERPARAMS, Config
-from jaxce.lab.errors import ConfigError
-from jaxce.lab.sweep.proposals import draws
-from jaxce.lab.sweep.space import SHORT_LOSSES, Choices, Dimension, Interval, apply, parse_space
+import optuna
+from optuna.distributions import CategoricalDistribution, IntDistribution
+
+from jaxce.lab.config import HYPERPARAMS, Config, is_static
+from jaxce.lab.errors import ConfigError, quiet
+from jaxce.lab.sweep.space import Space, apply, parse_space, show
 from jaxce.losses import LOSSES
 
 MOST_SETTINGS = 100_000
-SHORT_NAMES = {name: short for short, name in SHORT_LOSSES.items()}
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Plan:
         over: FIELD=SPEC items.
         sampler: `grid`, `random` or `tpe`.
         trials: How many settings the samplers propose; None for the grid.
-        prune: Whether hopeless settings end early.
-        metric: What settings are compared by on valid, the more the better.
+        prune: Whether settings that are worse than the median end early.
+        metric: What settings are compared by, on valid.
     """
 
     name: str
@@ -40,14 +43,14 @@ class Plan:
     metric: str
 
     @property
-    def space(self) -> tuple[Dimension, ...]:
+    def space(self) -> Space:
         """What is swept."""
         return parse_space(self.over)
 
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of what is swept."""
-        return tuple(dimension.field for dimension in self.space)
+        return tuple(self.space)
 
 
 def plan_of(found: Mapping[str, Any]) -> Plan:
@@ -56,9 +59,9 @@ def plan_of(found: Mapping[str, Any]) -> Plan:
 
 
 def settings_of(plan: Plan) -> list[dict[str, Any]]:
-    """The values of each setting, by field; of `tpe`, which proposes later, empty ones.
+    """The values of each setting, by field; `tpe` proposes them later, so its are empty.
 
-    Those of a grid that have one config are one; they come group by group.
+    Settings of a grid that have the same config are run once; those of one program follow each other.
 
     Raises:
         ConfigError: Some values do not fit the config or each other.
@@ -77,31 +80,28 @@ def settings_of(plan: Plan) -> list[dict[str, Any]]:
     unique: dict[Config, dict[str, Any]] = {}
     for config, setting in zip(configs, settings, strict=True):
         unique.setdefault(config, setting)
-    groups = {program_of(config): None for config in configs}
-    order = {program: place for place, program in enumerate(groups)}
-    ordered = sorted(unique, key=lambda config: order[program_of(config)])
-    return [unique[config] for config in ordered]
+    order = {program: i for i, program in enumerate(dict.fromkeys(map(program_of, unique)))}
+    return [unique[config] for config in sorted(unique, key=lambda config: order[program_of(config)])]
 
 
-def grid(space: Sequence[Dimension]) -> list[dict[str, Any]]:
+def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination, the last field's values changing fastest."""
-    values = []
-    for dimension in space:
-        if isinstance(dimension, Interval):
-            if not dimension.whole:
-                ends = f"{dimension.low:g}..{dimension.high:g}{':log' * dimension.log}"
-                raise ConfigError(
-                    f"{dimension.field}={ends} is no list for a grid: say how many values, as in {ends}:5, or "
-                    f"let a sampler choose with --trials"
-                )
-            values.append(tuple(range(int(dimension.low), int(dimension.high) + 1)))
+    values: list[Sequence[Any]] = []
+    for field, each in space.items():
+        if isinstance(each, CategoricalDistribution):
+            values.append(each.choices)
+        elif isinstance(each, IntDistribution):
+            values.append(range(each.low, each.high + 1))
         else:
-            values.append(dimension.values)
+            ends = f"{each.low:g}..{each.high:g}{':log' * each.log}"
+            raise ConfigError(
+                f"{field}={ends} is no list for a grid: say how many values, as in {ends}:5, or let a sampler "
+                f"choose with --trials"
+            )
     count = math.prod(map(len, values))
     if count > MOST_SETTINGS:
         raise ConfigError(f"a grid of {count:,} settings: let a sampler choose some with --trials")
-    fields = [dimension.field for dimension in space]
-    return [dict(zip(fields, each, strict=True)) for each in itertools.product(*values)]
+    return [dict(zip(space, each, strict=True)) for each in itertools.product(*values)]
 
 
 def check(base: Config, settings: Sequence[Mapping[str, Any]]) -> list[Config]:
@@ -115,9 +115,12 @@ def check(base: Config, settings: Sequence[Mapping[str, Any]]) -> list[Config]:
     return configs
 
 
-def corners(space: Sequence[Dimension]) -> list[dict[str, Any]]:
+def corners(space: Space) -> list[dict[str, Any]]:
     """The first value of each field, and with them every other value, or other end, of one field."""
-    values = {each.field: each.values if isinstance(each, Choices) else (each.low, each.high) for each in space}
+    values = {
+        field: each.choices if isinstance(each, CategoricalDistribution) else (each.low, each.high)
+        for field, each in space.items()
+    }
     first = {field: each[0] for field, each in values.items()}
     return [first | {field: value} for field, each in values.items() for value in each]
 
@@ -131,39 +134,33 @@ def describe(setting: Mapping[str, Any]) -> str:
     return " ".join(f"{field}={show(value)}" for field, value in setting.items())
 
 
-def show(value: Any) -> str:
-    """A value of a setting, short.
-
-    >>> show("softmax_focal_loss")
-    'focal'
-    """
-    if isinstance(value, str):
-        return SHORT_NAMES.get(value, value)
-    if isinstance(value, tuple | list):
-        return "x".join(map(str, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def program_of(config: Config) -> Config:
-    """What of a config shapes its compiled program: two configs with one such value run in one program.
+    """What a compiled program depends on: configs for which this is equal share a program.
 
-    Numbers that enter the program as arguments are all alike here; whether they are None is not.
+    Numbers that enter the program as arguments are replaced by one value; None stays None.
 
     >>> program_of(Config(learning_rate=0.1, seed=3)) == program_of(Config(label_smoothing=None))
     True
     >>> program_of(Config(label_smoothing=0.0)) == program_of(Config(label_smoothing=None))
     False
     """
-    given = [name for name in HYPERPARAMS if getattr(config, name) is not None and not is_shape(config, name)]
+    traced = {name for name in HYPERPARAMS if getattr(config, name) is not None}
+    if config.margin is not None and config.head is not None and is_static(LOSSES[config.head], "margin"):
+        traced.remove("margin")
     like = copy(config)
     # Not through replace: 0.5, the same for all, need not be in the range of each.
-    for name, value in {**dict.fromkeys(given, 0.5), "seed": 0}.items():
+    for name, value in {**dict.fromkeys(traced, 0.5), "seed": 0}.items():
         object.__setattr__(like, name, value)
     return like
 
 
-def is_shape(config: Config, name: str) -> bool:
-    """Whether a number cannot be traced: a margin that multiplies an angle a whole number of times."""
-    return (
-        name == "margin" and config.head is not None and isinstance(LOSSES[config.head].options["margin"], int)
-    )
+def draws(space: Space, count: int) -> list[dict[str, Any]]:
+    """Random settings, the same each time."""
+    with quiet_optuna():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        return [study.ask({**space}).params for _ in range(count)]
+
+
+def quiet_optuna() -> AbstractContextManager[None]:
+    """Keep the logs of Optuna, and of Alembic that sets up its tables, to warnings."""
+    return quiet("optuna", "alembic", below=logging.WARNING)

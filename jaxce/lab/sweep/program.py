@@ -1,4 +1,4 @@
-"""The one compiled program in which settings that differ only in numbers are trained side by side."""
+"""The compiled program in which settings that differ only in numbers are trained side by side."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -39,11 +39,11 @@ def load_whole(config: Config) -> Dataset:
 
 
 class Slots(NamedTuple):
-    """What is done in each of the places where a setting can be: its numbers, and whether to work on it.
+    """The settings in the slots of a program.
 
     Attributes:
-        key: Key data of the setting's seed.
-        numbers: Its hyperparameters.
+        key: Key data of the seed.
+        numbers: Hyperparameters.
         fresh: Whether to begin with initial parameters.
         active: Whether to do anything.
     """
@@ -55,12 +55,12 @@ class Slots(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What is known of a setting after its last epoch so far.
+    """Measurements of a setting.
 
     Attributes:
         epoch: Epochs done.
-        steps: What each step of the last one measured.
-        scores: Of valid, after it.
+        steps: Of each step of the last one.
+        scores: On valid, after it.
     """
 
     epoch: int
@@ -69,19 +69,19 @@ class Measured(NamedTuple):
 
 
 class Program:
-    """Settings of one group in a fixed number of places, which each go on by some epochs at a time.
+    """A fixed number of slots for settings of one group, all trained by some epochs at a time.
 
-    A place whose setting is done, or given up, takes another one while its neighbours go on; since nothing
-    changes shape, nothing compiles again.
+    A slot that becomes free takes another setting while the others train. No shape changes, so nothing compiles
+    again.
     """
 
     def __init__(self, config: Config, dataset: Dataset, num_slots: int, devices: Sequence[jax.Device]) -> None:
-        """Make places and put the data on the devices.
+        """Make slots and put the data on the devices.
 
         Args:
             config: Of any setting of the group.
             dataset: What to train on.
-            num_slots: Places, at least; rounded up to fill the devices evenly.
+            num_slots: How many slots at least; rounded up to fill the devices evenly.
             devices: Where to put them.
         """
         train, shape = dataset.train, dataset.train.inputs.shape[1:]
@@ -89,18 +89,16 @@ class Program:
         functions = make_train(config, shape, self._task, len(train.labels))
         self.num_slots = -(-num_slots // len(devices)) * len(devices)
         self._num_devices = len(devices)
-        self._busy = np.zeros(self.num_slots, bool)
-        self._fresh = np.zeros(self.num_slots, bool)
         mesh = jax.make_mesh((len(devices),), ("settings",), axis_types=(AxisType.Auto,), devices=devices)
         apart, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("settings",), ()))
-        # Places take turns on a CPU: convolutions as products fill a core, and side by side measured slower,
+        # Slots take turns on a CPU: convolutions as products fill a core, and side by side measured slower,
         # 3.7 against 2.7 ms a step and setting (docs/sweeps.md). In turns the bits are those of train.py.
-        self._over_slots = in_turns if devices[0].platform == "cpu" else jax.vmap
+        over_slots = in_turns if devices[0].platform == "cpu" else jax.vmap
 
         def advance(state: State, slot: Slots, epochs: Any, train: Any, valid: Any) -> tuple[State, Any]:
             key = jax.random.wrap_key_data(slot.key)
             state = jax.lax.cond(slot.fresh, lambda: functions.init(key, slot.numbers), lambda: state)
-            # A place that is not active has no epoch to go on to, and costs nothing where places take turns.
+            # An inactive slot has no epoch to train, and costs nothing where slots take turns.
             end = jnp.where(slot.active, state.epoch + epochs, 0)
 
             @partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
@@ -108,107 +106,100 @@ class Program:
                 state, steps = functions.train_epoch(state, slot.numbers, train)
                 return state, (steps, functions.evaluate(state, slot.numbers, valid))
 
-            def goes_on(reached: tuple[State, Any]) -> Bool[Array, ""]:
+            def is_unfinished(reached: tuple[State, Any]) -> Bool[Array, ""]:
                 state, (steps, scores) = reached
                 is_finite = jnp.isfinite(steps["loss"]).all() & jnp.isfinite(scores["loss"])
                 return (state.epoch < end) & is_finite
 
-            start = state, nothing_of(epoch, state)[1]
-            state, found = jax.lax.while_loop(goes_on, lambda reached: epoch(reached[0]), start)
+            start = state, zeros_like_output(epoch, state)[1]
+            state, found = jax.lax.while_loop(is_unfinished, lambda reached: epoch(reached[0]), start)
             return state, (state.epoch, *found)
 
         def test(state: State, slot: Slots, test: Any) -> tuple[State, Any]:
             def evaluate(state: State) -> Any:
                 return functions.evaluate(state, slot.numbers, test)
 
-            return state, jax.lax.cond(slot.active, evaluate, lambda s: nothing_of(evaluate, s), state)
+            return state, jax.lax.cond(slot.active, evaluate, lambda s: zeros_like_output(evaluate, s), state)
 
         def compiled(function: Callable[..., Any], num_parts: int) -> Callable[..., Any]:
             def of_device(states: State, slots: Slots, *parts: Any) -> Any:
-                return self._over_slots(lambda state, slot: function(state, slot, *parts))(states, slots)
+                return over_slots(lambda state, slot: function(state, slot, *parts))(states, slots)
 
-            specs = PartitionSpec("settings")
-            shared = (PartitionSpec(),) * num_parts
-            # No place knows of another, and no axis of another is to be found in it: nothing to check.
+            specs, shared = PartitionSpec("settings"), (PartitionSpec(),) * num_parts
+            # Slots are independent, so that there is no replication to check.
             spread = jax.shard_map(
                 of_device, mesh=mesh, in_specs=(specs, specs, *shared), out_specs=specs, check_vma=False
             )
             return jax.jit(spread, donate_argnums=0, out_shardings=apart)
 
-        self._parts = {
-            name: jax.device_put(getattr(dataset, name), everywhere) for name in ("train", "valid", "test")
-        }
+        def empty(leaf: jax.ShapeDtypeStruct) -> Array:
+            if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                return jax.random.split(jax.random.key(0), self.num_slots)
+            return jnp.zeros((self.num_slots, *leaf.shape), leaf.dtype)
+
+        self._train, self._valid, self._test_part = jax.device_put(
+            (dataset.train, dataset.valid, dataset.test), everywhere
+        )
         self._apart = apart
         self._advance, self._test = compiled(advance, 3), compiled(test, 1)
         like = jax.eval_shape(functions.init, jax.random.key(0), hyperparams(config))
-        self._states = jax.jit(
-            lambda: jax.tree.map(
-                lambda leaf: (
-                    jax.random.split(jax.random.key(0), self.num_slots)
-                    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-                    else jnp.zeros((self.num_slots, *leaf.shape), leaf.dtype)
-                ),
-                like,
-            ),
-            out_shardings=apart,
-        )()
+        self._states = jax.jit(lambda: jax.tree.map(empty, like), out_shardings=apart)()
         self._numbers = {name: np.zeros(self.num_slots, np.float32) for name in hyperparams(config)}
         self._keys = np.zeros((self.num_slots, *jax.random.key_data(jax.random.key(0)).shape), np.uint32)
+        self._busy, self._fresh = np.zeros((2, self.num_slots), bool)
 
     def begin(self, config: Config) -> int:
-        """Put a setting into a free place, where a device has most; the next epoch there is its first."""
+        """Put a setting into a free slot, on the device with most of them; its first epoch comes next."""
         by_device = np.reshape(self._busy, (self._num_devices, -1))
-        place = int(np.argmin(self._busy + np.repeat(by_device.mean(1) / 2, by_device.shape[1])))
-        self._busy[place] = True
-        self._fresh[place] = True
-        self._keys[place] = jax.random.key_data(jax.random.key(config.seed))
+        slot = int(np.argmin(self._busy + np.repeat(by_device.mean(1) / 2, by_device.shape[1])))
+        self._busy[slot] = self._fresh[slot] = True
+        self._keys[slot] = jax.random.key_data(jax.random.key(config.seed))
         for name, value in hyperparams(config).items():
-            self._numbers[name][place] = value
-        return place
+            self._numbers[name][slot] = value
+        return slot
 
-    def end(self, place: int) -> None:
-        """Free a place."""
-        self._busy[place] = False
+    def end(self, slot: int) -> None:
+        """Free a slot."""
+        self._busy[slot] = False
 
     def advance(self, epochs: int = 1) -> dict[int, Measured]:
-        """Go on by some epochs in every place that has a setting, or until its loss is not a finite number."""
+        """Train every setting by some epochs, or until its loss is not a finite number."""
         busy = np.flatnonzero(self._busy).tolist()
-        self._states, found = self._advance(
-            self._states, self._slots(busy), np.int32(epochs), self._parts["train"], self._parts["valid"]
-        )
+        slots = self._slots(busy)
+        self._states, found = self._advance(self._states, slots, np.int32(epochs), self._train, self._valid)
         self._fresh[:] = False
         done, steps, scores = jax.device_get(found)
         return {
-            place: Measured(int(done[place]), at(steps, place), self._scores(at(scores, place), "valid"))
-            for place in busy
+            slot: Measured(int(done[slot]), at(steps, slot), self._scores(at(scores, slot), "valid"))
+            for slot in busy
         }
 
-    def test(self, places: Sequence[int]) -> dict[int, dict[str, float]]:
-        """The scores of test in some places."""
-        self._states, found = self._test(self._states, self._slots(places), self._parts["test"])
+    def test(self, slots: Sequence[int]) -> dict[int, dict[str, float]]:
+        """The scores on test in some slots."""
+        self._states, found = self._test(self._states, self._slots(slots), self._test_part)
         found = jax.device_get(found)
-        return {place: self._scores(at(found, place), "test") for place in places}
+        return {slot: self._scores(at(found, slot), "test") for slot in slots}
 
     def _scores(self, found: Mapping[str, np.ndarray], part: str) -> dict[str, float]:
         return self._task.scores(found, getattr(self._dataset, part).labels)
 
-    def _slots(self, places: Sequence[int]) -> Slots:
-        active = np.isin(np.arange(self.num_slots), places)
+    def _slots(self, active: Sequence[int]) -> Slots:
+        is_active = np.isin(np.arange(self.num_slots), active)
         # A copy: on a CPU an array on the device may be the NumPy array itself.
-        slots = jax.tree.map(np.copy, (self._keys, self._numbers, self._fresh, active))
+        slots = jax.tree.map(np.copy, (self._keys, self._numbers, self._fresh, is_active))
         return Slots(*jax.device_put(slots, self._apart))
 
 
-def at(found: Any, place: int) -> Any:
-    """What was found in one place."""
-    return jax.tree.map(lambda rows: rows[place], found)
+def at(found: Any, slot: int) -> Any:
+    """What was found in one slot."""
+    return jax.tree.map(lambda rows: rows[slot], found)
 
 
 def in_turns(function: Callable[[State, Slots], Any]) -> Callable[[State, Slots], Any]:
-    """What `jax.vmap` does, one after the other."""
+    """As `jax.vmap`, one after the other."""
     return lambda states, slots: jax.lax.map(lambda each: function(*each), (states, slots))
 
 
-def nothing_of(function: Callable[[State], Any], state: State) -> Any:
-    """Zeros, in the shapes of what `function` gives."""
+def zeros_like_output(function: Callable[[State], Any], state: State) -> Any:
+    """Zeros in the shapes of what `function` gives."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, state))

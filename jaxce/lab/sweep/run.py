@@ -1,4 +1,4 @@
-"""One sweep in one process: the folder, the devices, the storage, the work, and what to say of it."""
+"""One sweep in one process: its folder, devices and storage, the training, and the summary of results."""
 
 import contextlib
 import hashlib
@@ -16,16 +16,17 @@ from sqlalchemy.engine import make_url
 
 from jaxce.lab.config import Config
 from jaxce.lab.errors import ConfigError, Stopped, TrainingError
+from jaxce.lab.sweep.importance import importance_of
+from jaxce.lab.sweep.page import write_page
 from jaxce.lab.sweep.plan import Plan, corners, plan_of, settings_of
 from jaxce.lab.sweep.program import load_whole
-from jaxce.lab.sweep.results import best_of, command_of, table_of
+from jaxce.lab.sweep.results import best_of, by_rank, cells, command_of, table_of
 from jaxce.lab.sweep.space import apply
 from jaxce.lab.sweep.study import Study, open_storage
-from jaxce.lab.sweep.watch import watching
-from jaxce.lab.sweep.worker import Worker
+from jaxce.lab.sweep.worker import Worker, watching
 from jaxce.lab.tasks import make_task
 from jaxce.lab.training.devices import cache_compilations, make_cpu_devices
-from jaxce.lab.workdir import new_workdir, write_json
+from jaxce.lab.workdir import new_workdir, read_json, write_json
 
 SLOTS_PER_DEVICE = 4
 HIDDEN = "***"  # what SQLAlchemy writes for a password
@@ -34,22 +35,20 @@ HIDDEN = "***"  # what SQLAlchemy writes for a password
 def sweep(
     plan: Plan | None, workdir: Path | None, storage: str | None, *, resume: bool, parallel: int | None
 ) -> None:
-    """Begin a sweep or join it, work until it is done, and leave results.jsonl in `workdir`.
+    """Begin a sweep or join it, train until it is done, and leave results.jsonl and sweep.html in `workdir`.
 
     Args:
-        plan: What to do; None for what was done in `workdir` before.
+        plan: What to sweep; None for the plan stored in `workdir`.
         workdir: A folder that does not exist or is empty, unless resuming; None for a new one.
         storage: Address of a database; None for the one used before, or a SQLite file in `workdir`.
-        resume: Go on with the sweep in `workdir`.
+        resume: Continue the sweep in `workdir`, or join it.
         parallel: Settings side by side; None for SLOTS_PER_DEVICE on each device.
 
     Raises:
         ConfigError: A setting does not fit, `workdir` is in use, or the storage cannot be used.
         TrainingError: No setting could be trained.
-        Stopped: SIGINT or SIGTERM came; what was not done waits for another process.
+        Stopped: SIGINT or SIGTERM came; settings that are not done wait for another process.
     """
-    from jaxce.lab.sweep.page import write_page  # with half a second of Matplotlib
-
     started = time.perf_counter()
     with contextlib.suppress(ValueError):  # not in the main thread: there no signal arrives
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -62,7 +61,8 @@ def sweep(
         assert plan is not None
         if workdir is not None and workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
             raise ConfigError(
-                f"workdir {workdir} is not empty: add --resume to go on with it, or name another --workdir"
+                f"workdir {workdir} is not empty: add --resume to continue the sweep in it, or name another "
+                f"--workdir"
             )
         if storage is not None:
             with open_storage(storage):
@@ -75,27 +75,29 @@ def sweep(
     devices = jax.local_devices()
     with open_storage(storage or f"sqlite:///{workdir.resolve() / 'sweep.db'}") as database:
         study = Study(database, study_name(plan), plan)
+        slots = parallel or SLOTS_PER_DEVICE * len(devices)
         try:
             with study, watching(study, console) as watch:
-                rows = Worker(
-                    study, workdir, parallel or SLOTS_PER_DEVICE * len(devices), devices, watch
-                ).work()
+                rows = Worker(study, workdir, slots, devices, watch).work()
         except KeyboardInterrupt as stop:
             raise Stopped(
                 f"with {len(study.rows())} of {study.num_settings} settings done: "
-                f"--resume --workdir {workdir} goes on"
+                f"--resume --workdir {workdir} trains the others"
             ) from stop
-        write_page(rows, study.importances(), plan, workdir / "sweep.html")
-    metric = plan.metric
-    console.print(table_of(rows, plan))
-    best = best_of(rows, metric)
-    if best is None:
+    importance = importance_of(rows, plan)
+    write_page(rows, importance, plan, workdir / "sweep.html")
+    ranked = by_rank(rows, plan.metric)
+    console.print(table_of([cells(row, plan) for row in ranked], plan, f"{plan.name}: {len(rows)} settings"))
+    if importance is not None:
+        console.print(f"{importance}", soft_wrap=True)
+    best = best_of(rows, plan.metric)
+    if not best:
         raise TrainingError(f"no setting could be trained; of the first: {rows[0]['error']}")
     seeds = " by the mean over seeds, here its first" if "seed" in plan.fields else ""
-    scores = ", ".join(f"{part} {metric} {best[part][metric]:.4f}" for part in ("valid", "test"))
+    scores = ", ".join(f"{part} {plan.metric} {best[0][part][plan.metric]:.4f}" for part in ("valid", "test"))
     console.print(
         f"best{seeds}: {scores}, by\n"
-        f"  {command_of(best, plan)}\n"
+        f"  {command_of(best[0], plan)}\n"
         f"{len(rows)} settings; {time.perf_counter() - started:.1f} s; results in {workdir}",
         soft_wrap=True,
     )
@@ -104,7 +106,7 @@ def sweep(
 def make_plan(
     name: str, base: Config, over: Sequence[str], sampler: str, trials: int | None, prune: bool
 ) -> Plan:
-    """The plan, compared by what a run of the first setting shows beside its loss.
+    """The plan, whose settings are compared by the metric that a run shows beside its loss.
 
     Raises:
         ConfigError: A setting does not fit its field, the others or the data.
@@ -116,13 +118,13 @@ def make_plan(
 
 
 def study_name(plan: Plan) -> str:
-    """The same for the same plan, on any machine: who says the same words shares a sweep."""
+    """The same for the same plan on any machine, so that processes with the same flags share a sweep."""
     words = json.dumps(asdict(plan), sort_keys=True)
     return f"{Path(plan.name).stem}-{hashlib.sha256(words.encode()).hexdigest()[:12]}"
 
 
 def write_plan(workdir: Path, plan: Plan, storage: str | None) -> None:
-    """Write down what `read_plan` reads; no password."""
+    """Write the plan and the storage, without its password, for `read_plan`."""
     shown = None if storage is None else make_url(storage).render_as_string(hide_password=True)
     write_json(workdir / "sweep.json", {"storage": shown, "plan": asdict(plan)})
 
@@ -135,13 +137,12 @@ def read_plan(workdir: Path, plan: Plan | None, storage: str | None) -> tuple[Pl
     """
     path = workdir / "sweep.json"
     try:
-        found = json.loads(path.read_text())
-        before = plan_of(found["plan"])
-        stored: str | None = found["storage"]
-    except OSError as error:
-        raise ConfigError(f"nothing to resume: {path} cannot be read") from error
-    except (ValueError, TypeError, KeyError) as error:
+        found = read_json(path)
+        before, stored = plan_of(found["plan"]), found["storage"]
+    except (TypeError, KeyError) as error:
         raise ConfigError(f"{path} holds no sweep of this version: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"nothing to resume: {error}") from error
     if plan is not None and plan != before:
         raise ConfigError(
             f"cannot resume {workdir} with another sweep: leave out all but --resume and --workdir, or name "

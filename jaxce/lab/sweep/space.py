@@ -1,16 +1,18 @@
-"""What to sweep: FIELD=SPEC, read into the values that a field of the config is to take."""
+"""What to sweep: FIELD=SPEC, read into Optuna's distribution of the values of a field."""
 
+import ast
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from jaxce.lab.config import HEAD_OPTIONS, LOSS_OPTIONS, TRAINABLE_LOSSES, Config
+from jaxce.lab.config import HEAD_OPTIONS, LOSS_OPTIONS, TRAINABLE_LOSSES, Config, has_type
 from jaxce.lab.errors import ConfigError, choose, did_you_mean, in_words
 from jaxce.losses import LOSSES
 
@@ -31,41 +33,25 @@ SHORT_LOSSES = {
     "asymmetric": "asymmetric_loss",
 }
 
+SHORT_NAMES: Mapping[Any, str] = {name: short for short, name in SHORT_LOSSES.items()}
+
 TYPES: Mapping[str, Any] = get_type_hints(Config)
 
 
-@dataclass(frozen=True)
-class Choices:
-    """A field and the values that it takes."""
-
-    field: str
-    values: tuple[Any, ...]
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
+Space = dict[str, Distribution]
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A field and the ends of its values, for a sampler to choose from: all or whole ones, evenly or by log."""
-
-    field: str
-    low: float
-    high: float
-    log: bool
-    whole: bool
-
-
-Dimension = Choices | Interval
-
-
-def parse_space(items: Sequence[str]) -> tuple[Dimension, ...]:
-    """Read FIELD=SPEC items; see GRAMMAR.
+def parse_space(items: Sequence[str]) -> Space:
+    """Read FIELD=SPEC items, in the grammar of `GRAMMAR`; widths stay text, which an Optuna storage can hold.
 
     Raises:
         ConfigError: A field that the config does not have or that comes twice, or a SPEC that does not fit it.
 
-    >>> parse_space(["learning_rate=1e-3,1e-2", "seed=seeds:2"])
-    (Choices(field='learning_rate', values=(0.001, 0.01)), Choices(field='seed', values=(0, 1)))
+    >>> parse_space(["learning_rate=1e-3,1e-2"])
+    {'learning_rate': CategoricalDistribution(choices=(0.001, 0.01))}
     """
-    space: dict[str, Dimension] = {}
+    space: Space = {}
     for item in items:
         field, equals, spec = item.partition("=")
         field = field.removeprefix("--").replace("-", "_")
@@ -76,15 +62,15 @@ def parse_space(items: Sequence[str]) -> tuple[Dimension, ...]:
         if field in space:
             raise ConfigError(f"--over has {field} twice: give all its values in one SPEC")
         space[field] = parse_spec(field, spec)
-    return tuple(space.values())
+    return space
 
 
-def parse_spec(field: str, spec: str) -> Dimension:
+def parse_spec(field: str, spec: str) -> Distribution:
     """Read one SPEC for a field of the config.
 
-    >>> parse_spec("learning_rate", "1e-4..1e-2:log:3").values
+    >>> parse_spec("learning_rate", "1e-4..1e-2:log:3").choices
     (0.0001, 0.001, 0.01)
-    >>> parse_spec("epochs", "range:10:30:10").values
+    >>> parse_spec("epochs", "range:10:30:10").choices
     (10, 20, 30)
     """
     if spec.startswith("seeds:"):
@@ -92,12 +78,13 @@ def parse_spec(field: str, spec: str) -> Dimension:
             raise ConfigError(f"seeds: is for seed and split_seed, not for {field}")
         if not re.fullmatch(r"[1-9]\d*", count := spec.removeprefix("seeds:")):
             raise ConfigError(f"{field}={spec}: how many seeds? as in seeds:4")
-        return Choices(field, tuple(range(int(count))))
+        return CategoricalDistribution(range(int(count)))
     if spec.startswith("range:"):
-        return Choices(field, arithmetic(field, spec))
+        return CategoricalDistribution(arithmetic(field, spec))
     if ".." in spec:
         return interval(field, spec)
-    return Choices(field, tuple(dict.fromkeys(parse_value(field, text) for text in spec.split(","))))
+    values = dict.fromkeys(parse_value(field, text) for text in spec.split(","))
+    return CategoricalDistribution([show(each) if isinstance(each, tuple) else each for each in values])
 
 
 def parse_value(field: str, text: str) -> Any:
@@ -105,35 +92,29 @@ def parse_value(field: str, text: str) -> Any:
     if field == "loss":
         choose("loss", name := SHORT_LOSSES.get(text, text), [*TRAINABLE_LOSSES, *SHORT_LOSSES])
         return name
+    if field == "widths" and re.fullmatch(r"\d+(x\d+)*", text):
+        return tuple(map(int, text.split("x")))
     kind = TYPES[field]
-    for each in get_args(kind) if get_origin(kind) is UnionType else (kind,):
-        found = read_as(each, text)
-        if found is not NOTHING:
-            return found
-    takes = "True or False" if kind is bool else in_words(kind)
+    readings: list[Any] = [text] if text else []
+    with suppress(ValueError, SyntaxError, TypeError):
+        value = ast.literal_eval(text)
+        readings.insert(0, float(value) if type(value) is int and not is_number(field, whole=True) else value)
+    for value in readings:
+        if has_type(value, kind):
+            return value
     as_in = " with x between them, as in 16x32" if field == "widths" else ""
-    raise ConfigError(f"--over: {field} takes {takes}{as_in}, not {text!r}")
+    raise ConfigError(f"--over: {field} takes {in_words(kind)}{as_in}, not {text!r}")
 
 
-NOTHING: Any = object()
+def show(value: Any) -> str:
+    """A value of a setting, short.
 
-
-def read_as(kind: Any, text: str) -> Any:
-    """The value that `text` means in a field of type `kind`; NOTHING where it means none."""
-    if kind is NoneType:
-        return None if text == "None" else NOTHING
-    if kind is bool:
-        return {"True": True, "False": False}.get(text, NOTHING)
-    if get_origin(kind) is tuple:
-        return tuple(map(int, text.split("x"))) if re.fullmatch(r"\d+(x\d+)*", text) else NOTHING
-    if get_origin(kind) is Literal:
-        return text if text in get_args(kind) else NOTHING
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            return NOTHING
-    return text if text else NOTHING
+    >>> show("softmax_focal_loss")
+    'focal'
+    """
+    if isinstance(value, tuple | list):
+        return "x".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else SHORT_NAMES.get(value, str(value))
 
 
 def is_number(field: str, *, whole: bool = False) -> bool:
@@ -157,23 +138,17 @@ def arithmetic(field: str, spec: str) -> tuple[float, ...]:
     parts = spec.split(":")[1:]
     if len(parts) != 3:
         raise ConfigError(f"{field}={spec}: a range is range:lo:hi:by, as in range:0:1:0.1")
-    for text in parts:
-        end_of(field, text)
-    try:
-        low, high, by = map(Decimal, parts)
-    except InvalidOperation as error:  # what Python reads as a number and Decimal does not
-        raise ConfigError(f"{field}={spec}: write the numbers of a range plainly") from error
+    low, high, by = (Decimal(str(end_of(field, text))) for text in parts)
     if by <= 0 or low > high:
         raise ConfigError(f"{field}={spec}: a range goes up, by a step above 0")
     kind = int if is_number(field, whole=True) else float
     return tuple(kind(low + i * by) for i in range(int((high - low) / by) + 1))
 
 
-def interval(field: str, spec: str) -> Dimension:
+def interval(field: str, spec: str) -> Distribution:
     """An interval, or the points of it that `:N` asks for."""
     ends, *options = spec.split(":")
-    low_text, _, high_text = ends.partition("..")
-    low, high = end_of(field, low_text), end_of(field, high_text)
+    low, high = (end_of(field, text) for text in ends.split("..", 1))
     log = options[:1] == ["log"]
     count = options[log:]
     if len(count) > 1 or not all(re.fullmatch(r"[1-9]\d*", text) for text in count):
@@ -182,11 +157,11 @@ def interval(field: str, spec: str) -> Dimension:
         raise ConfigError(f"{field}={spec}: the lower end comes first{', and a log needs it above 0' * log}")
     whole = is_number(field, whole=True)
     if not count:
-        return Interval(field, low, high, log, whole)
+        return IntDistribution(int(low), int(high), log) if whole else FloatDistribution(low, high, log)
     points = (np.geomspace if log else np.linspace)(low, high, int(count[0])).tolist()
     # geomspace gives 0.0010000000000000002 where 0.001 is meant.
     points = [round(point) if whole else float(f"{point:.12g}") for point in points]
-    return Choices(field, tuple(dict.fromkeys(points)))
+    return CategoricalDistribution(tuple(dict.fromkeys(points)))
 
 
 def apply(base: Config, values: Mapping[str, Any]) -> Config:
@@ -201,6 +176,8 @@ def apply(base: Config, values: Mapping[str, Any]) -> Config:
     True
     """
     values = dict(values)
+    if isinstance(widths := values.get("widths"), str):
+        values["widths"] = parse_value("widths", widths)
     for field, options in (("loss", LOSS_OPTIONS), ("head", HEAD_OPTIONS)):
         if field in values:
             takes = LOSSES[values[field]].options if values[field] is not None else ()

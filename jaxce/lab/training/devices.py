@@ -13,7 +13,7 @@ from jaxce.lab.errors import ConfigError
 
 
 def make_cpu_devices(count: int) -> None:
-    """Have JAX make that many devices of a CPU, unless it has its devices already or was told how many."""
+    """Have JAX make that many devices of a CPU, unless it has its devices already or XLA_FLAGS has a number."""
     option = "jax_num_cpu_devices"
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not chosen and count > max(getattr(jax.config, option), 1):

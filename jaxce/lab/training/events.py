@@ -12,10 +12,10 @@ from jaxce.lab.training.progress import Show
 def events(workdir: Path, first: int) -> Iterator[Show]:
     """Yield a function that writes one epoch's row of metrics, the epoch being TensorBoard's step.
 
-    Each process writes a file of its own. It begins by declaring that the run starts again after epoch `first`,
-    whereupon TensorBoard forgets what a killed process wrote of later epochs.
+    Each process writes its own file. The file begins by declaring a restart after epoch `first`, so that
+    TensorBoard drops later epochs of a killed process.
     """
-    # tensorboardX, not its SummaryWriter: that one writes in a thread, in which a full disk would go unseen.
+    # Not tensorboardX's SummaryWriter, which writes in a thread, where a full disk goes unnoticed.
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.proto.summary_pb2 import Summary
@@ -35,14 +35,14 @@ def events(workdir: Path, first: int) -> Iterator[Show]:
         try:
             writer.close()
         except OSError:
-            # Of a full disk. The file is still open, and would fail again, unasked, when Python collects it.
+            # The disk is full. The file is still open, and would fail again when Python collects it.
             with suppress(OSError):
                 writer._py_recordio_writer.close()
             raise
 
 
 def tag(name: str) -> str:
-    """The name that groups a metric with its like in TensorBoard.
+    """The name that groups the metrics of train and valid in TensorBoard.
 
     >>> tag("train_loss"), tag("seconds")
     ('loss/train', 'seconds')

@@ -1,4 +1,4 @@
-"""One run in several processes, by jax.distributed: process 0 alone writes, and all fail or stop as one."""
+"""One run in several processes, by jax.distributed: only process 0 writes, and all fail or stop together."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from jaxce.lab.errors import ConfigError, TrainingError
 
 AUTO = "auto"
 SECONDS_TO_WAIT = 3600
-"""How long a process waits for the others: as long as the slowest may load data or write files."""
+"""How long a process waits for the others, which may load data or write files."""
 
 waits = count()
 
@@ -25,15 +25,15 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     Args:
         coordinator: HOST:PORT of process 0; AUTO where JAX can find it out: in SLURM, Open MPI, Kubernetes or
             on Cloud TPUs.
-        num_processes: How many there are; None for what JAX finds out.
-        process_id: Which this is, from 0; None for what JAX finds out.
+        num_processes: How many there are; None if JAX can find it out.
+        process_id: Number of this process, from 0; None if JAX can find it out.
 
     Raises:
-        ConfigError: There is not enough to find the others by, or they were not found.
+        ConfigError: The other processes cannot be found.
     """
     if coordinator is None:
         return
-    jax.config.update("jax_enable_preemption_service", False)  # which would take SIGTERM for its own
+    jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM
     try:
         jax.distributed.initialize(None if coordinator == AUTO else coordinator, num_processes, process_id)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -44,7 +44,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which writes the files and talks."""
+    """Whether this is process 0, which writes the files and prints."""
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
@@ -54,7 +54,7 @@ def largest(number: int) -> int:
         return number
     from orbax.checkpoint import multihost
 
-    # The coordinator's barrier, as devices that wait for each other's data lose patience sooner.
+    # The coordinator's barrier first: devices that wait for each other's data time out sooner.
     everyone = set(range(jax.process_count()))
     multihost.sync_global_processes(f"jaxce-{next(waits)}", timeout=SECONDS_TO_WAIT, processes=everyone)
     return int(multihost_utils.process_allgather(np.int32(number)).max())
@@ -62,7 +62,7 @@ def largest(number: int) -> int:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """What fails in the body in one process, fails in all: none goes on, to wait for what never comes.
+    """Fail in all processes if the body fails in one, so that none waits for the others forever.
 
     Raises:
         TrainingError: The body failed in another process.
@@ -76,11 +76,11 @@ def together() -> Iterator[None]:
     if failure is not None:
         raise failure
     if failed:
-        raise TrainingError(f"process {failed - 1} could not go on, and says why")
+        raise TrainingError(f"process {failed - 1} failed: its own message says why")
 
 
 def from_first(arrays: Any) -> Any:
-    """Process 0's NumPy arrays in every process, to the bit; elsewhere only their shapes and dtypes count."""
+    """The NumPy arrays of process 0, in every process; only shapes and dtypes of the others' are used."""
     if not jax.distributed.is_initialized():
         return arrays
 
@@ -92,7 +92,7 @@ def from_first(arrays: Any) -> Any:
 
 
 def require_same(what: str, *parts: Any) -> None:
-    """Raise ConfigError, in every process, where one has other arrays, or what prints otherwise."""
+    """Raise ConfigError in every process if their arrays, or the text of other values, differ."""
     if not jax.distributed.is_initialized():
         return
     digest = hashlib.sha256()

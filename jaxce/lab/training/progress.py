@@ -1,4 +1,4 @@
-"""What people see while a run goes on: a bar on a terminal, plain lines where there is none."""
+"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +27,7 @@ def progress(
 
     Args:
         epochs: Epochs of the whole run.
-        done: Epochs that an earlier run did.
+        done: Epochs already trained, of a resumed run.
         examples_per_epoch: Examples trained on in an epoch, for the rate.
         unit: What to call them.
         metric: What to show beside the loss.

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as requests: a run stops at the end of its epoch, when there is something to save."""
+"""SIGINT and SIGTERM as requests: a run stops at the end of its epoch, and saves it."""
 
 import signal
 import threading
@@ -12,7 +12,7 @@ from jaxce.lab.training.processes import largest
 
 @contextmanager
 def stop_requests() -> Iterator[list[str]]:
-    """Yield a list that the name of a signal is put into when it comes; the second one acts as it always does.
+    """Yield a list to which the name of the first signal is appended; a second signal acts as usual.
 
     Outside the main thread no signal arrives, and the list stays empty.
     """
@@ -36,6 +36,6 @@ def stop_requests() -> Iterator[list[str]]:
 
 
 def asked_to_stop(requests: list[str]) -> str | None:
-    """The name of a signal that came to this process of a run or to another: the same in all."""
+    """The name of a signal that any process of the run has received; the same in all."""
     number = largest(signal.Signals[requests[0]] if requests else 0)
     return signal.Signals(number).name if number else None

@@ -16,12 +16,11 @@ from jaxce.lab.tasks import Hyperparams
 from jaxce.lab.training.step import Metrics, State, Train
 
 BLOCK_BYTES = 2**25
-"""How much is sent to the device at once: enough to hide what a call costs, little beside the device."""
+"""Bytes sent to the device at once: enough to hide the cost of a call, little beside the device's memory."""
 READERS = 4
-"""Threads that read a block each, ahead of the device. Decoding pictures lets go of Python's lock in part only:
-more of them gain nothing."""
-BLOCKS_UNDER_WAY = 2
-"""Blocks on the device: one that is trained on, one that waits."""
+"""Threads that read ahead, a block each. More gain nothing: decoding pictures holds Python's lock in part."""
+BLOCKS_ON_DEVICE = 2
+"""One that is trained on, one that waits."""
 
 
 def read_blocks(
@@ -33,14 +32,14 @@ def read_blocks(
 ) -> Iterator[Examples]:
     """Blocks of whole batches, epoch after epoch: the order is a function of seed and epoch alone.
 
-    An epoch has each example at most once; what fills no last batch is left out, of each epoch another part.
+    An epoch has each example at most once. Examples that fill no last batch are left out, others in each epoch.
 
     Args:
         stream: What to read.
-        seed: Of the orders.
+        seed: Seed of the orders.
         batch_size: Examples a step, of all processes together.
-        epochs: Which to read: a run that is resumed begins with a later one.
-        shard: Which share of every batch to read; None for this JAX process's.
+        epochs: Which to read: a resumed run begins with a later one.
+        shard: The share of every batch to read; None for that of this JAX process.
 
     Yields:
         Inputs [steps, share of batch, ...] and labels [steps, share of batch, ...].
@@ -72,11 +71,11 @@ def read_blocks(
     with closing(iter(wanted.to_iter_dataset(ahead))) as iterator:
         try:
             yield from iterator
-        except Exception as error:  # of whatever reads it: a disk, a damaged record, a decoder
-            told = " ".join(str(error).split())[:300]
+        except Exception as error:  # by a disk, a damaged record or a decoder
+            why = " ".join(str(error).split())[:300]
             raise TrainingError(
-                f"cannot read the training examples: {type(error).__name__}: {told}; when that is mended, "
-                f"--resume goes on from the last checkpoint"
+                f"cannot read the training examples: {type(error).__name__}: {why}; when that is mended, "
+                f"--resume continues from the last checkpoint"
             ) from error
 
 
@@ -91,8 +90,8 @@ def in_blocks(functions: Train, mesh: Mesh, steps: int) -> Callable[..., tuple[S
         done, measured = 0, list[Metrics]()
         while done < steps:
             # JAX does not wait for the device; without this, all blocks that are read would queue up there.
-            if len(measured) >= BLOCKS_UNDER_WAY:
-                jax.block_until_ready(measured[-BLOCKS_UNDER_WAY])
+            if len(measured) >= BLOCKS_ON_DEVICE:
+                jax.block_until_ready(measured[-BLOCKS_ON_DEVICE])
             block = jax.tree.map(
                 lambda rows: jax.make_array_from_process_local_data(spread, rows), next(blocks)
             )

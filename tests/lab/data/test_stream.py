@@ -103,7 +103,7 @@ def epoch_of(seed, epoch, **shard):
 # The order
 
 
-def test_an_epoch_has_whole_batches_and_leaves_others_out(small_blocks):
+def test_each_epoch_leaves_other_examples_out_of_its_batches(small_blocks):
     epochs = [epoch_of(seed=0, epoch=epoch) for epoch in range(20)]
     assert all(order.shape == (STEPS, BATCH) for order in epochs)
     assert all(len(np.unique(order)) == STEPS * BATCH for order in epochs)
@@ -122,7 +122,7 @@ def test_examples_come_with_their_labels(small_blocks):
         np.testing.assert_array_equal(block.inputs, INPUTS[block.labels])
 
 
-def test_a_later_first_epoch_reads_the_same_order(small_blocks):
+def test_a_later_epoch_has_the_same_order_when_read_first(small_blocks):
     orders = [block.labels for block in read_blocks(NUMBERED, 7, BATCH, range(5))]
     later = [block.labels for block in read_blocks(NUMBERED, 7, BATCH, range(3, 5))]
     np.testing.assert_array_equal(np.concatenate(later), np.concatenate(orders)[3 * STEPS :])
@@ -226,7 +226,7 @@ def test_blocks_train_as_the_whole_epoch_does_in_the_same_order(small_blocks, mo
 # The data
 
 
-def test_of_a_tfds_set_too_large_only_valid_and_test_are_read(small_device, folder):
+def test_of_a_large_tfds_set_only_valid_and_test_are_loaded(small_device, folder):
     dataset = load("tfds:our_stream", SPLIT)
     assert isinstance(dataset.train, Stream)
     assert dataset.train.inputs.shape == (36, 8, 8, 1)
@@ -240,7 +240,7 @@ def test_of_a_tfds_set_too_large_only_valid_and_test_are_read(small_device, fold
         np.testing.assert_array_equal(part.inputs[:, 0, 0, 0] >= 128 / 255, part.labels == 1)
 
 
-def test_an_npz_file_too_large_streams_from_memory(small_device, tmp_path):
+def test_a_large_npz_file_streams_from_memory(small_device, tmp_path):
     labels = np.arange(60) % 3
     inputs = np.random.default_rng(0).normal(size=(60, 100)).astype(np.float32)
     np.savez(tmp_path / "rows.npz", inputs=inputs, labels=labels)
@@ -298,7 +298,7 @@ def bits(workdir):
     return int(state.epoch), checksum(state)
 
 
-def test_a_stream_stopped_and_resumed_has_an_unbroken_runs_bits(small_device, tmp_path, monkeypatch):
+def test_a_resumed_stream_has_the_bits_of_an_unbroken_one(small_device, tmp_path, monkeypatch):
     run(CONFIG, tmp_path / "unbroken")
 
     def stop(losses, steps_before, workdir):
@@ -350,7 +350,7 @@ def start(folder, tmp_path):
     return start
 
 
-def test_a_stream_killed_and_resumed_has_an_unbroken_runs_bits(start, tmp_path):
+def test_a_run_killed_as_it_streams_ends_with_the_same_bits(start, tmp_path):
     flags = ("--epochs", "60")
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     process = start(killed, *flags)

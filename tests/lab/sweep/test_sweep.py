@@ -60,7 +60,7 @@ def test_each_setting_has_the_bits_of_a_run_alone(one_device, tmp_path):
         assert tests[place]["accuracy"] == summary["test"]["accuracy"]
 
 
-def test_a_place_takes_another_setting_while_its_neighbour_goes_on():
+def test_a_free_slot_takes_another_setting_as_others_train():
     dataset = DATASETS["iris"](Split(IRIS.valid_fraction, IRIS.test_fraction, 0))
     first, second, late = (replace(IRIS, learning_rate=rate) for rate in (0.1, 0.2, 0.4))
 
@@ -84,7 +84,7 @@ def test_a_place_takes_another_setting_while_its_neighbour_goes_on():
         np.testing.assert_array_equal([each.scores["loss"] for each in found], expected[skipped : skipped + 3])
 
 
-def test_epochs_of_one_call_are_those_of_many_and_end_where_a_loss_is_not_finite():
+def test_epochs_of_one_call_are_those_of_many_calls():
     dataset = DATASETS["iris"](Split(IRIS.valid_fraction, IRIS.test_fraction, 0))
 
     def measured(*calls):
@@ -103,7 +103,7 @@ def test_epochs_of_one_call_are_those_of_many_and_end_where_a_loss_is_not_finite
     jax.tree.map(np.testing.assert_array_equal, at_once, one_by_one)
 
 
-def test_places_side_by_side_as_on_an_accelerator_give_the_same_numbers(monkeypatch):
+def test_slots_side_by_side_give_the_numbers_of_turns(monkeypatch):
     dataset = DATASETS["iris"](Split(IRIS.valid_fraction, IRIS.test_fraction, 0))
 
     def losses():
@@ -128,7 +128,7 @@ def test_a_sweep_of_one_setting_is_a_run_of_train(tmp_path, one_device):
     assert row["test"] == run(replace(IRIS, seed=3), tmp_path / "run")["test"]
 
 
-def test_a_setting_that_breaks_is_recorded_and_the_others_go_on(tmp_path, capsys):
+def test_a_setting_that_fails_ends_no_other(tmp_path, capsys):
     sweep(grid("learning_rate=0.5,1e30"), tmp_path / "sweep", None, resume=False, parallel=None)
     good, bad = rows_in(tmp_path / "sweep")
     assert (good["state"], bad["state"]) == ("complete", "failed")
@@ -136,14 +136,12 @@ def test_a_setting_that_breaks_is_recorded_and_the_others_go_on(tmp_path, capsys
     assert "best: valid accuracy" in capsys.readouterr().out
 
 
-def test_a_sweep_of_which_nothing_came_fails(tmp_path):
+def test_a_sweep_without_results_fails(tmp_path):
     with pytest.raises(TrainingError, match="no setting could be trained; of the first: the loss is"):
         sweep(grid("learning_rate=1e30,2e30"), tmp_path / "sweep", None, resume=False, parallel=None)
 
 
-def test_settings_that_differ_in_numbers_are_one_program_and_nothing_compiles_again(
-    tmp_path, monkeypatch, caplog
-):
+def test_settings_that_differ_in_numbers_are_one_program(tmp_path, monkeypatch, caplog):
     programs = []
 
     class Counted(Program):
@@ -163,7 +161,7 @@ def test_settings_that_differ_in_numbers_are_one_program_and_nothing_compiles_ag
     assert len(compiled) == 3 * 2  # each to train and to test
 
 
-def test_a_call_takes_as_many_epochs_as_fit_between_two_looks(tmp_path, monkeypatch):
+def test_a_call_has_the_epochs_that_fit_between_updates(tmp_path, monkeypatch):
     advance, calls = Program.advance, []
 
     def counted(program, epochs):
@@ -172,7 +170,7 @@ def test_a_call_takes_as_many_epochs_as_fit_between_two_looks(tmp_path, monkeypa
 
     def sweep_with(seconds):
         calls.clear()
-        monkeypatch.setattr("jaxce.lab.sweep.worker.SECONDS_BETWEEN_LOOKS", seconds)
+        monkeypatch.setattr("jaxce.lab.sweep.worker.SECONDS_BETWEEN_UPDATES", seconds)
         plan = grid("learning_rate=0.1,0.2,0.3", base=replace(IRIS, epochs=20))
         sweep(plan, tmp_path / str(seconds), None, resume=False, parallel=2)
         unlike = ("seconds", "process")
@@ -185,7 +183,7 @@ def test_a_call_takes_as_many_epochs_as_fit_between_two_looks(tmp_path, monkeypa
     assert calls == [1, 19, 20]
 
 
-def test_hopeless_settings_end_early_in_the_same_program(tmp_path, capsys):
+def test_settings_worse_than_the_median_end_early(tmp_path, capsys):
     plan = replace(
         grid("learning_rate=0.5,0.4,0.3,0.2,0.1,1e-7,1e-8", base=replace(IRIS, epochs=20)), prune=True
     )

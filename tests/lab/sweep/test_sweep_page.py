@@ -7,15 +7,14 @@ from dataclasses import replace
 import pytest
 
 from jaxce.lab.config import load_config
-from jaxce.lab.sweep.figures import Scale
+from jaxce.lab.sweep.importance import importance_of
 from jaxce.lab.sweep.page import write_page
 from jaxce.lab.sweep.plan import Plan
-from jaxce.lab.sweep.results import best_of, command_of
+from jaxce.lab.sweep.results import best_of, command_of, positions
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 OVER = ("learning_rate=1e-3..1e-1:log:3", "widths=8x16,32x64", "clip_norm=None,1", "seed=seeds:2")
 PLAN = Plan("digits", load_config("digits"), OVER, "grid", None, True, "accuracy")
-IMPORTANCES = {"learning_rate": 0.75, "widths": 0.25, "clip_norm": 0.0, "seed": 0.0}
 
 
 def row(setting, accuracy, state="complete", **values):
@@ -37,8 +36,8 @@ ROWS = [
 ]
 
 
-def page_of(rows, tmp_path, importances=IMPORTANCES, plan=PLAN):
-    write_page(rows, importances, plan, tmp_path / "sweep.html")
+def page_of(rows, tmp_path, plan=PLAN):
+    write_page(rows, importance_of(rows, plan), plan, tmp_path / "sweep.html")
     text = (tmp_path / "sweep.html").read_text(encoding="utf-8")
     page = ElementTree.fromstring(text)  # raises at anything that is not well-formed
     assert "NaN" not in text
@@ -59,7 +58,7 @@ def text_of(page):
     return " ".join(" ".join(page.find(f"{HTML}body").itertext()).split())
 
 
-def test_the_page_says_what_is_best_by_the_mean_over_seeds_and_how_to_repeat_it(tmp_path):
+def test_the_page_names_the_best_mean_over_seeds(tmp_path):
     page = page_of(ROWS, tmp_path)
     text = text_of(page)
     assert "best valid accuracy, 2 seeds 88 %" in text
@@ -67,10 +66,10 @@ def test_the_page_says_what_is_best_by_the_mean_over_seeds_and_how_to_repeat_it(
     assert "learning_rate=0.1 widths=8x16 clip_norm=None seed=0" in text
     command = page.find(f".//{HTML}pre").text
     assert command == "python -m jaxce train digits --widths 8 16 --learning-rate 0.1"
-    assert command == command_of(best_of(ROWS, "accuracy"), PLAN)
+    assert command == command_of(best_of(ROWS, "accuracy")[0], PLAN)
 
 
-def test_the_page_lists_every_setting_best_first_and_what_became_of_it(tmp_path):
+def test_the_page_lists_every_setting_best_first(tmp_path):
     rows = [[cell.text or "" for cell in line] for line in page_of(ROWS, tmp_path).iter(f"{HTML}tr")][1:]
     assert [line[0] for line in rows] == ["0", "2", "3", "1", "4", "5"]
     assert rows[0] == ["0", "0.01", "8x16", "None", "0", "90 %", "80 %", ""]
@@ -78,35 +77,46 @@ def test_the_page_lists_every_setting_best_first_and_what_became_of_it(tmp_path)
     assert rows[5][-3:] == ["–", "–", "failed: the loss is nan at step 3 <&>"]
 
 
-def test_the_page_draws_importance_all_settings_and_a_curve_for_each_field_but_the_seed(tmp_path):
-    found = titles(page_of(ROWS, tmp_path))
-    assert found[-5:] == ["What matters", "All settings", "Learning rate", "Widths", "Clip norm"]
+def test_the_page_draws_importance_settings_and_responses(tmp_path):
+    rows = [
+        row(0, 0.9),
+        row(1, 0.8, seed=1),
+        row(2, 0.88, learning_rate=0.1),
+        row(3, 0.86, learning_rate=0.1, seed=1),
+    ]
+    page = page_of(rows, tmp_path)
+    assert titles(page)[-3:] == ["What explains the differences", "All settings", "Learning rate"]
+    assert "exact shares of the variance" in text_of(page).lower()
+
+
+def test_the_page_has_a_response_for_each_field_but_the_seed(tmp_path):
+    assert titles(page_of(ROWS, tmp_path))[-4:] == ["All settings", "Learning rate", "Widths", "Clip norm"]
 
 
 @pytest.mark.parametrize(
     ("rows", "absent"),
     [
-        (ROWS[:1], ["What matters", "All settings", "Learning rate"]),
-        (ROWS[5:], ["Best setting", "What matters", "All settings", "Learning rate"]),
-        (ROWS[4:5], ["Best setting", "What matters", "All settings", "Learning rate"]),
+        (ROWS[:1], ["What explains the differences", "All settings", "Learning rate"]),
+        (ROWS[5:], ["Best setting", "What explains the differences", "All settings", "Learning rate"]),
+        (ROWS[4:5], ["Best setting", "What explains the differences", "All settings", "Learning rate"]),
     ],
 )
 def test_sections_without_data_are_left_out(rows, absent, tmp_path):
     assert not set(titles(page_of(rows, tmp_path))) & set(absent)
 
 
-def test_a_bool_and_a_config_that_changed_the_base_come_back_as_flags():
+def test_a_changed_base_comes_back_as_flags():
     base = replace(load_config("captcha_one_softmax"), epochs=7)
     plan = Plan("captcha_one_softmax", base, ("joint_softmax=True,False",), "grid", None, False, "accuracy")
     found = command_of({"values": {"joint_softmax": False, "loss": "softmax_cross_entropy"}}, plan)
     assert found == "python -m jaxce train captcha_one_softmax --no-joint-softmax --epochs 7"
 
 
-def test_numbers_that_span_a_decade_stand_by_their_logarithm_and_words_in_a_row():
-    assert Scale([1e-3, 1e-1]).ends == (-3.0, -1.0)
-    assert Scale([0.0, 0.1]).ends == (0.0, 0.1)
-    assert Scale([None, 2.0, 1.0]).ticks == {0.0: "1", 1.0: "2", 2.0: "None"}
-    assert Scale([(8, 16)]).ends == (-0.5, 0.5)
+def test_numbers_that_span_a_decade_stand_by_their_logarithm():
+    assert positions([1e-3, 1e-1, 1e-2]) == {1e-3: 0.0, 1e-2: 0.5, 1e-1: 1.0}
+    assert positions([0.0, 0.1, 0.025]) == {0.0: 0.0, 0.025: 0.25, 0.1: 1.0}
+    assert list(positions([None, 2.0, 10.0])) == [2.0, 10.0, None]
+    assert positions([(8, 16)]) == {(8, 16): 0.5}
 
 
 @pytest.mark.slow

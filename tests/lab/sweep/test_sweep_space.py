@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from jaxce.lab.config import Config, load_config
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.sweep.plan import Plan, program_of, settings_of
-from jaxce.lab.sweep.space import Choices, Interval, apply, parse_space
+from jaxce.lab.sweep.space import apply, parse_space
 
 IRIS = replace(load_config("iris"), epochs=3)
 
@@ -26,27 +27,26 @@ def rows_in(workdir):
 
 
 @pytest.mark.parametrize(
-    ("item", "dimension"),
+    ("item", "distribution"),
     [
-        ("learning_rate=0.1,0.2", Choices("learning_rate", (0.1, 0.2))),
-        ("learning-rate=1,1", Choices("learning_rate", (1.0,))),
-        ("learning_rate=1e-4..1e-1", Interval("learning_rate", 1e-4, 1e-1, False, False)),
-        ("learning_rate=1e-4..1e-1:log", Interval("learning_rate", 1e-4, 1e-1, True, False)),
-        ("learning_rate=1e-4..1e-1:log:4", Choices("learning_rate", (1e-4, 1e-3, 1e-2, 1e-1))),
-        ("label_smoothing=0..0.2:3", Choices("label_smoothing", (0.0, 0.1, 0.2))),
-        ("label_smoothing=range:0:0.3:0.1", Choices("label_smoothing", (0.0, 0.1, 0.2, 0.3))),
-        ("epochs=1..4", Interval("epochs", 1, 4, False, True)),
-        ("epochs=range:10:35:10", Choices("epochs", (10, 20, 30))),
-        ("epochs=1..100:log:3", Choices("epochs", (1, 10, 100))),
-        ("seed=seeds:3", Choices("seed", (0, 1, 2))),
-        ("clip_norm=None,1", Choices("clip_norm", (None, 1.0))),
-        ("batch_size=None,32", Choices("batch_size", (None, 32))),
-        ("widths=16x32x64,8x16,None", Choices("widths", ((16, 32, 64), (8, 16), None))),
-        ("optimizer=sgd,adam", Choices("optimizer", ("sgd", "adam"))),
+        ("learning_rate=0.1,0.2", CategoricalDistribution((0.1, 0.2))),
+        ("learning-rate=1,1", CategoricalDistribution((1.0,))),
+        ("learning_rate=1e-4..1e-1", FloatDistribution(1e-4, 1e-1)),
+        ("learning_rate=1e-4..1e-1:log", FloatDistribution(1e-4, 1e-1, log=True)),
+        ("learning_rate=1e-4..1e-1:log:4", CategoricalDistribution((1e-4, 1e-3, 1e-2, 1e-1))),
+        ("label_smoothing=0..0.2:3", CategoricalDistribution((0.0, 0.1, 0.2))),
+        ("label_smoothing=range:0:0.3:0.1", CategoricalDistribution((0.0, 0.1, 0.2, 0.3))),
+        ("epochs=1..4", IntDistribution(1, 4)),
+        ("epochs=range:10:35:10", CategoricalDistribution((10, 20, 30))),
+        ("epochs=1..100:log:3", CategoricalDistribution((1, 10, 100))),
+        ("seed=seeds:3", CategoricalDistribution((0, 1, 2))),
+        ("clip_norm=None,1", CategoricalDistribution((None, 1.0))),
+        ("batch_size=None,32", CategoricalDistribution((None, 32))),
+        ("widths=16x32x64,8x16,None", CategoricalDistribution(("16x32x64", "8x16", None))),
+        ("optimizer=sgd,adam", CategoricalDistribution(("sgd", "adam"))),
         (
             "loss=softmax,sigmoid,focal",
-            Choices(
-                "loss",
+            CategoricalDistribution(
                 (
                     "softmax_cross_entropy_with_integer_labels",
                     "sigmoid_binary_cross_entropy",
@@ -56,8 +56,8 @@ def rows_in(workdir):
         ),
     ],
 )
-def test_a_spec_is_read_by_the_type_of_its_field(item, dimension):
-    assert parse_space([item]) == (dimension,)
+def test_a_spec_is_read_by_the_type_of_its_field(item, distribution):
+    assert list(parse_space([item]).values()) == [distribution]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,10 @@ def test_a_spec_is_read_by_the_type_of_its_field(item, dimension):
         (["optimizer=adam..sgd"], "optimizer has no range: it takes one of"),
         (["data=a..b"], "data has no range"),
         (["clip_norm=None..1"], "clip_norm has no range"),
-        (["learning_rate=nan..1"], "learning_rate has no range"),
+        (["learning_rate=nan..1"], "learning_rate takes a number, not 'nan'"),
+        (["learning_rate=1e999..1"], "learning_rate has no range"),
+        (["epochs=True"], "epochs takes a whole number, not 'True'"),
+        (["joint_softmax=1"], "joint_softmax takes True or False, not '1'"),
         (["loss=softmx"], "did you mean softmax"),
         (["widths=16,32"], None),
         (["widths=16x"], "as in 16x32"),
@@ -93,7 +96,7 @@ def test_a_spec_is_read_by_the_type_of_its_field(item, dimension):
 )
 def test_a_spec_that_does_not_fit_its_field_says_so(items, message):
     if message is None:
-        assert parse_space(items) == (Choices("widths", ((16,), (32,))),)
+        assert parse_space(items) == {"widths": CategoricalDistribution(("16", "32"))}
         return
     with pytest.raises(ConfigError, match=message):
         parse_space(items)
@@ -109,7 +112,7 @@ def test_a_grid_is_every_combination_group_by_group():
     assert len({tuple(setting.values()) for setting in settings}) == 8
 
 
-def test_options_that_a_loss_does_not_take_are_left_out_and_settings_that_become_equal_run_once():
+def test_settings_that_differ_in_unused_options_run_once():
     settings = settings_of(
         grid("loss=softmax,focal", "label_smoothing=0,0.1", "gamma=1,2", base=replace(IRIS, z_loss=1e-4))
     )
@@ -131,18 +134,18 @@ def test_options_that_a_loss_does_not_take_are_left_out_and_settings_that_become
         (("seed=0..99999", "epochs=1..99"), "a grid of 9,900,000 settings"),
     ],
 )
-def test_a_setting_that_does_not_fit_is_named_before_anything_runs(over, message):
+def test_a_setting_that_does_not_fit_is_named_at_the_start(over, message):
     with pytest.raises(ConfigError, match=message):
         settings_of(grid(*over))
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_the_ends_of_an_interval_are_checked_before_anything_runs(sampler):
+def test_the_ends_of_an_interval_are_checked_at_the_start(sampler):
     with pytest.raises(ConfigError, match="momentum must be at least 0 and below 1"):
         settings_of(Plan("iris", IRIS, ("momentum=0.99..2",), sampler, 1, False, "accuracy"))
 
 
-def test_random_settings_lie_in_their_interval_and_are_the_same_each_time():
+def test_random_settings_lie_in_their_interval_and_repeat():
     plan = Plan("iris", IRIS, ("learning_rate=1e-3..1:log", "epochs=2..5"), "random", 40, False, "accuracy")
     settings = settings_of(plan)
     assert settings == settings_of(plan)

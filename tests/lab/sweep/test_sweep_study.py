@@ -47,6 +47,10 @@ def join(tmp_path):
         yield joined
 
 
+def done(setting, accuracy=0.1):
+    return {"setting": setting, "state": "complete", "valid": {"accuracy": accuracy}}
+
+
 def test_no_setting_is_taken_twice(join):
     plan = grid("seed=seeds:30")
     studies = [join(plan) for _ in range(3)]
@@ -74,12 +78,12 @@ def test_no_transaction_waits_for_the_disk(join):
     assert found == ["wal", 1]
 
 
-def test_what_a_process_did_not_finish_waits_again_when_it_leaves(join):
+def test_unfinished_settings_wait_again_when_a_process_leaves(join):
     plan = grid("seed=seeds:2")
     with join(plan) as leaving:
         first = leaving.take()
         leaving.take()
-        assert leaving.finish(first, TrialState.COMPLETE, 0.5, {"setting": 0})
+        assert leaving.finish(first, done(0))
         assert leaving.take() is None
     with join(plan) as other:
         again = other.take()
@@ -89,7 +93,7 @@ def test_what_a_process_did_not_finish_waits_again_when_it_leaves(join):
         assert other.revive() == 0
 
 
-def test_a_process_without_heartbeats_loses_its_setting_and_cannot_finish_it(join, monkeypatch):
+def test_a_process_without_heartbeats_loses_its_setting(join, monkeypatch):
     monkeypatch.setattr("jaxce.lab.sweep.study.GRACE_SECONDS", 1)
     plan = grid("seed=seeds:1")
     silent, other = join(plan), join(plan)
@@ -100,16 +104,16 @@ def test_a_process_without_heartbeats_loses_its_setting_and_cannot_finish_it(joi
     assert other.revive() == 0
     again = other.take()
     assert again.user_attrs["setting"] == 0
-    assert not silent.finish(trial, TrialState.COMPLETE, 0.1, {"setting": 0, "from": "silent"})
-    assert other.finish(again, TrialState.COMPLETE, 0.2, {"setting": 0, "from": "other"})
-    assert silent.rows() == [{"setting": 0, "from": "other"}]
+    assert not silent.finish(trial, done(0))
+    assert other.finish(again, done(0, 0.2))
+    assert silent.rows() == [done(0, 0.2)]
 
 
-def test_a_setting_lost_between_giving_up_and_waiting_is_found_again(join):
+def test_a_setting_lost_while_it_was_given_back_runs_again(join):
     plan = grid("seed=seeds:2")
     killed, other = join(plan), join(plan)
-    done, lost = killed.take(), killed.take()
-    killed.finish(done, TrialState.COMPLETE, 0.1, {"setting": 0})
+    finished, lost = killed.take(), killed.take()
+    killed.finish(finished, done(0))
     killed._storage.set_trial_state_values(lost._trial_id, TrialState.FAIL)  # and then it is killed
     assert other.take() is None
     assert other.requeue() == 1
@@ -132,7 +136,7 @@ def test_the_sampler_that_learns_comes_near_the_best_value(join):
     distances = []
     while (trial := study.take()) is not None:
         distances.append(abs(np.log10(trial.params["learning_rate"]) + 1))
-        study.finish(trial, TrialState.COMPLETE, -distances[-1], {"setting": trial.user_attrs["setting"]})
+        study.finish(trial, done(trial.user_attrs["setting"], -distances[-1]))
     assert len(distances) == 30
     assert np.mean(distances[10:]) < 0.8 < np.mean(distances[:10])
 
@@ -141,7 +145,7 @@ def without_clock(rows):
     return [{name: row[name] for name in row if name not in ("seconds", "process")} for row in rows]
 
 
-def test_an_interrupted_sweep_goes_on_to_the_results_of_one_that_was_not(tmp_path, monkeypatch, capsys):
+def test_an_interrupted_sweep_resumes_to_the_same_results(tmp_path, monkeypatch, capsys):
     over = ("learning_rate=0.1,0.5,1e30", "seed=seeds:4")
     sweep(grid(*over), tmp_path / "whole", None, resume=False, parallel=3)
 
@@ -197,7 +201,7 @@ POSTGRESQL = os.environ.get("JAXCE_TEST_POSTGRESQL")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_three_processes_share_a_sweep_and_what_a_killed_one_had_another_runs(kind, command, tmp_path):
+def test_others_run_the_settings_of_a_killed_process(kind, command, tmp_path):
     if kind == "postgresql" and POSTGRESQL is None:
         pytest.skip("needs JAXCE_TEST_POSTGRESQL, the address of an empty database")
     url = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "sqlite" else POSTGRESQL
@@ -230,7 +234,7 @@ def test_three_processes_share_a_sweep_and_what_a_killed_one_had_another_runs(ki
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_resumes_to_the_results_of_one_that_was_not(command, tmp_path):
+def test_a_killed_sweep_resumes_to_the_same_results(command, tmp_path):
     whole = subprocess.run(**command(*SHARED, "--workdir", "whole"), check=False)
     assert whole.returncode == 0
     killed = subprocess.Popen(**command(*SHARED, "--workdir", "parts", "--parallel", "2"))

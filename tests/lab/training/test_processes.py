@@ -117,7 +117,7 @@ def test_two_processes_are_one_run_whose_files_the_first_writes(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_batch_and_each_spreads_the_classes(tmp_path):
+def test_two_processes_share_a_batch_and_spread_the_classes(tmp_path):
     alone, pair = tmp_path / "alone", tmp_path / "pair"
     head = ("--epochs=4", "--head=cosface", "--margin=0.2", "--scale=8")
     first, second = ends(*two_of_run(*head, "--class-devices=3", f"--workdir={pair}"))
@@ -154,7 +154,7 @@ def test_under_slurm_the_processes_find_each_other(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_stops_both_and_they_go_on_from_what_is_saved(tmp_path):
+def test_a_signal_to_one_process_stops_both_and_they_resume(tmp_path):
     alone, pair = tmp_path / "alone", tmp_path / "pair"
     flags = ("--epochs=150", f"--workdir={pair}")
     processes = two_of_run(*flags)
@@ -178,11 +178,11 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_from_what_is_saved(tm
 @pytest.mark.parametrize(
     ("workdir", "flags", "second", "statuses", "said"),
     [
-        (".", (), (), (2, 1), ("is not empty: add --resume", "process 0 could not go on, and says why")),
-        (".", ("--resume",), (), (2, 1), ("nothing to resume", "process 0 could not go on, and says why")),
+        (".", (), (), (2, 1), ("is not empty: add --resume", "process 0 failed: its own message says why")),
+        (".", ("--resume",), (), (2, 1), ("nothing to resume", "process 0 failed: its own message says why")),
         ("new", ("--batch-size=15",), (), (2, 2), ("a batch of 15 examples cannot be divided evenly",) * 2),
         ("new", (), ("--seed=1",), (2, 2), ("process 1 has another config than process 0",) * 2),
-        ("new", (), ("--data=nowhere.npz",), (1, 2), ("process 1 could not go on", "nowhere.npz")),
+        ("new", (), ("--data=nowhere.npz",), (1, 2), ("process 1 failed", "nowhere.npz")),
     ],
     ids=["taken", "no run", "odd batch", "other config", "no data"],
 )  # fmt: skip
