@@ -74,7 +74,8 @@ def soft_cap(logits: Float[ArrayLike, "*shape"], cap: ArrayLike) -> Float[Array,
 
 
 def weighted_mean(
-    losses: Float[ArrayLike, "*shape"], weights: Real[ArrayLike, "*shape"] | None = None
+    losses: Float[ArrayLike, "*shape"],
+    weights: Real[ArrayLike, "*shape"] | Bool[ArrayLike, "*shape"] | None = None,
 ) -> Float[Array, ""]:
     """The mean over what counts: Σ w ℓ / Σ w; 0, with zero gradient, when nothing counts.
 

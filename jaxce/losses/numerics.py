@@ -108,6 +108,7 @@ def power(base: Array, exponent: Any) -> Array:
 
 def quotient(x: Array, y: Array) -> Array:
     """x / y for y ≥ 0, and x where y is 0; its derivative, which divides by y², is finite for every y."""
+    y = jnp.where(y > 0, y, 1)
     largest = float(jnp.finfo(y.dtype).tiny) ** -0.5  # a power of two
-    scale = jnp.where(y * largest < 1, largest, 1)
-    return (scale * x) / (scale * jnp.where(y > 0, y, 1))
+    small = y * largest < 1
+    return jnp.where(small, largest * x, x) / jnp.where(small, largest * y, y)

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxce.losses import definitions
 from jaxce.losses.checks import Number, PerClass
@@ -23,7 +23,7 @@ def sigmoid_binary_cross_entropy(
     logits: Float[ArrayLike, "*shape"],
     labels: Float[ArrayLike, "*shape"],
     *,
-    pos_weight: Float[ArrayLike, "..."] | None = None,
+    pos_weight: Real[ArrayLike, "..."] | None = None,
     label_smoothing: ArrayLike = 0.0,
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Binary cross-entropy of each component, in nats.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Integer
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Real
 
 from jaxce.losses import definitions
 from jaxce.losses.checks import Number, PerClass
@@ -45,7 +45,7 @@ def softmax_cross_entropy(
     where: Bool[ArrayLike, "..."] | None = None,
     *,
     label_smoothing: ArrayLike = 0.0,
-    class_weights: Float[ArrayLike, "classes"] | None = None,
+    class_weights: Real[ArrayLike, "classes"] | None = None,
     z_loss: ArrayLike = 0.0,
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch classes"]]:
     """Cross-entropy from each target distribution to softmax(logits), in nats.
@@ -109,7 +109,7 @@ def softmax_cross_entropy_with_integer_labels(
     where: Bool[ArrayLike, "..."] | None = None,
     *,
     label_smoothing: ArrayLike = 0.0,
-    class_weights: Float[ArrayLike, "classes"] | None = None,
+    class_weights: Real[ArrayLike, "classes"] | None = None,
     ignore_index: ArrayLike | None = None,
     z_loss: ArrayLike = 0.0,
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch classes"]]:
@@ -182,7 +182,7 @@ def softmax_focal_loss(
     logits: Float[ArrayLike, "*batch classes"],
     labels: Integer[ArrayLike, "*batch"],
     *,
-    alpha: Float[ArrayLike, "..."] | None = None,
+    alpha: Real[ArrayLike, "..."] | None = None,
     gamma: ArrayLike = 2.0,
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch classes"]]:
     """Cross-entropy that turns away from easy examples, in nats.

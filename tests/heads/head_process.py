@@ -1,4 +1,4 @@
-"""What tests/test_processes.py starts: `head_process.py PROCESS OF PORT` trains a head, prints its losses."""
+"""Trains a head in one of several processes; `head_process.py PROCESS OF PORT` prints its losses."""
 
 import json
 import sys

@@ -1,45 +1,16 @@
 """Chunked heads: equal to the loss on all logits in every derivative, and never all logits."""
 
-import re
 from functools import partial
-from itertools import product
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import jaxce
 from jaxce import linear_loss, linear_softmax_cross_entropy, linear_token_statistics
-from jaxce.heads import passes
-
-LABEL_LOSS = jaxce.softmax_cross_entropy_with_integer_labels
-
-
-def arrays(rng, n=77, d=6, c=203, dtype=np.float32):
-    return (
-        jnp.asarray(rng.normal(size=(n, d)), dtype),
-        jnp.asarray(rng.normal(size=(d, c)), dtype),
-        jnp.asarray(rng.normal(size=c), dtype),
-        rng.integers(0, c, n),
-    )
-
-
-def assert_near(found, expected, tolerance=2e-6):
-    """Each array, relative to its largest entry."""
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert a.shape == b.shape
-        scale = np.abs(np.asarray(b, np.float64)).max() if b.size else 0.0
-        assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=0, atol=tolerance * scale)
-
-
-@pytest.fixture
-def float64():
-    """Derivatives that must be equal are compared where rounding is no excuse."""
-    with jax.enable_x64(True):
-        yield
+from tests.heads.cases import LABEL_LOSS, arrays, assert_near, plain
 
 
 def gradient(function, args):
@@ -85,17 +56,6 @@ def assert_same_derivatives(fused, whole, args, rng, ways_to_derive=(forward_ove
 EVERYTHING = {"label_smoothing": 0.1, "z_loss": 1e-2, "soft_cap": 5.0}
 
 
-def plain(x, w, b, y, *, soft_cap=None, where=None, reduction="mean", **options):
-    z = x @ w + b[None]
-    if soft_cap is not None:
-        z = jaxce.soft_cap(z, soft_cap)
-    loss = LABEL_LOSS if y.ndim == 1 else jaxce.softmax_cross_entropy
-    losses = loss(z, y, where=where, **options)
-    if reduction == "mean":
-        return jaxce.weighted_mean(losses, where if where is not None and where.ndim == 1 else None)
-    return losses.sum() if reduction == "sum" else losses
-
-
 @pytest.mark.parametrize(
     ("reduction", "options"),
     [
@@ -105,7 +65,7 @@ def plain(x, w, b, y, *, soft_cap=None, where=None, reduction="mean", **options)
         ("none", EVERYTHING),
     ],
 )
-def test_every_derivative_equals_that_of_the_loss_on_all_logits(reduction, options, rng, float64):
+def test_derivatives_equal_those_of_the_loss_on_all_logits(reduction, options, rng, float64):
     x, w, b, y = arrays(rng, dtype=np.float64)
     share = jnp.asarray(rng.normal(size=len(y)))
 
@@ -125,31 +85,7 @@ def test_every_derivative_equals_that_of_the_loss_on_all_logits(reduction, optio
     assert_same_derivatives(fused, whole, args, rng, (forward_over_reverse, forward_and_reverse_twice))
 
 
-@pytest.mark.parametrize(
-    ("chunk_size", "num_classes"),
-    [(7, 2049), (None, 31)]
-    + [
-        pytest.param(*sizes, marks=pytest.mark.slow)
-        for sizes in product((1, 7, 76, 77, 1000, None), (2049, 31))
-        if sizes not in ((7, 2049), (None, 31))
-    ],
-)
-def test_neither_examples_nor_classes_have_to_divide_anything(chunk_size, num_classes, rng, monkeypatch):
-    monkeypatch.setattr(chunks, "BLOCK_BYTES", 4 * 6 * 100)  # 2049 columns are 20 blocks of 100 and a rest
-    jax.clear_caches()
-    x, w, b, y = arrays(rng, c=num_classes)
-
-    def fused(x, w, b):
-        return linear_softmax_cross_entropy(x, w, y, bias=b, chunk_size=chunk_size)
-
-    found = jax.jit(jax.value_and_grad(fused, (0, 1, 2)))(x, w, b)
-    expected = jax.value_and_grad(lambda x, w, b: plain(x, w, b, y), (0, 1, 2))(x, w, b)
-    assert_near(found, expected)
-    assert_near(jax.jit(fused)(x, w, b), expected[0])  # the value alone is another program
-    jax.clear_caches()
-
-
-def test_in_double_precision_gradients_are_central_differences(rng):
+def test_gradients_equal_central_differences(rng):
     with jax.enable_x64(True):
         x, w, b, y = arrays(rng, n=5, d=3, c=7, dtype=np.float64)
 
@@ -169,7 +105,7 @@ def test_in_double_precision_gradients_are_central_differences(rng):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.bfloat16, 8e-3), (jnp.float16, 1e-3)])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_half_precision_is_computed_in_float32_and_gradients_return_to_it(dtype, tolerance, reduction, rng):
+def test_half_precision_is_computed_in_float32(dtype, tolerance, reduction, rng):
     x, w, b, y = arrays(rng, n=300)
     x, w, b = (a.astype(dtype) for a in (x, w, b))
 
@@ -186,16 +122,7 @@ def test_half_precision_is_computed_in_float32_and_gradients_return_to_it(dtype,
     assert_near(grads, grads_wide, tolerance)
 
 
-def test_many_chunks_add_up_in_float32(rng):
-    # in bfloat16, 1 + 1/512 is 1: a sum of 512 chunks kept there would stop early
-    x, w = jnp.ones((512, 1), jnp.bfloat16), jnp.zeros((1, 2), jnp.bfloat16)
-    for reduction in ("sum", "none"):
-        loss = partial(linear_softmax_cross_entropy, reduction=reduction, chunk_size=1)
-        grad = jax.grad(lambda w, loss=loss: loss(x, w, jnp.zeros(512, int)).sum())(w)
-        assert_array_equal(grad.astype(jnp.float32), [[-256.0, 256.0]])
-
-
-def test_masks_and_class_weights_are_those_of_the_loss_on_all_logits(rng):
+def test_masks_and_class_weights_are_those_of_the_loss(rng):
     x, w, b, y = arrays(rng, c=12)
     weights = jnp.asarray(rng.uniform(0.5, 2, 12), jnp.float32)
     examples = rng.uniform(size=77) > 0.5
@@ -314,7 +241,7 @@ TWICE = pytest.param(forward_over_reverse, marks=pytest.mark.slow)
         for name in LOSSES_OF_ROWS
     ],
 )
-def test_any_loss_of_the_list_can_be_the_head_s(name, derive, rng, float64):
+def test_every_loss_can_be_the_head_s(name, derive, rng, float64):
     x, w, b, _ = arrays(rng, n=20, c=9, dtype=np.float64)
     loss, labels = of_rows(name), labels_for(name, rng, 20, 9)
     weights = jnp.asarray(rng.uniform(0.1, 1, 20))
@@ -356,7 +283,7 @@ def test_margins_work_in_the_head(margin, derive, rng, float64):
 @pytest.mark.parametrize(
     "compile", [jax.jit, pytest.param(lambda f: f, marks=pytest.mark.slow)], ids=["jit", "eager"]
 )
-def test_numbers_in_the_closure_of_a_loss_are_differentiated_and_batched(compile, rng, float64):
+def test_numbers_in_a_loss_s_closure_are_differentiated(compile, rng, float64):
     x, w, b, y = arrays(rng, n=20, c=9, dtype=np.float64)
     sizes = jnp.asarray(rng.uniform(0.5, 2, 20))
 
@@ -404,25 +331,7 @@ def test_examples_of_any_batch_shape(rng):
     assert_allclose(some, jaxce.weighted_mean(flat, weights.reshape(-1)), rtol=1e-6)
 
 
-def test_remat_and_donation_change_nothing(rng):
-    x, w, b, y = arrays(rng)
-
-    def mean(w):
-        return linear_softmax_cross_entropy(x, w, y, bias=b, chunk_size=10)
-
-    expected = jax.value_and_grad(mean)(w)
-    assert_near(jax.jit(jax.value_and_grad(jax.checkpoint(mean)))(w), expected, 1e-6)
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(w):
-        return w - jax.grad(mean)(w)
-
-    given = jnp.array(w)
-    assert_near(step(given), w - expected[1], 1e-6)
-    assert given.is_deleted()
-
-
-def test_what_is_asked_of_tokens_needs_no_logits(rng):
+def test_token_statistics_need_no_logits(rng):
     x, w, b, y = arrays(rng)
     classes = rng.uniform(size=203) > 0.2
     classes[y] = True
@@ -449,157 +358,3 @@ def test_what_is_asked_of_tokens_needs_no_logits(rng):
     assert not masked.loss[y <= 50].any()
     assert not masked.label_log_prob[y <= 50].any()
     assert_allclose(masked.loss, -masked.label_log_prob)
-
-
-# What the compiled programs hold.
-
-
-def compiled(function, *shapes, **options):
-    structs = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
-    return jax.jit(function, **options).lower(*structs).compile()
-
-
-def shapes_of(n, d, c):
-    return ((n, d), jnp.float32), ((d, c), jnp.float32), ((n,), jnp.int32)
-
-
-def value_and_grads(loss):
-    return lambda x, w, y: jax.value_and_grad(lambda x, w: loss(x, w, y), (0, 1))(x, w)
-
-
-def hvp(loss):
-    return lambda x, w, y: jax.jvp(lambda x, w: jax.grad(loss, (0, 1))(x, w, y), (x, w), (x, w))
-
-
-def reverse_twice(loss):
-    def length(x, w, y):
-        return sum((g**2).sum() for g in jax.grad(loss, (0, 1))(x, w, y))
-
-    return lambda x, w, y: jax.grad(length, (0, 1))(x, w, y)
-
-
-def test_temporary_memory_is_an_eighth_of_the_plain_head_s():
-    shapes = shapes_of(2048, 512, 32768)
-
-    def optax_head(x, w, y):
-        return optax.softmax_cross_entropy_with_integer_labels(x @ w, y).mean()
-
-    def temporary(program):
-        return program.memory_analysis().temp_size_in_bytes
-
-    fused = temporary(compiled(value_and_grads(linear_softmax_cross_entropy), *shapes))
-    assert fused <= temporary(compiled(value_and_grads(optax_head), *shapes)) / 8
-    ragged = compiled(value_and_grads(linear_softmax_cross_entropy), *shapes_of(2055, 512, 32769))
-    assert temporary(ragged) <= 537e6 / 8
-
-
-def test_a_step_over_a_large_vocabulary_stays_inside_four_gigabytes():
-    def step(x, w, y):
-        loss, (dx, dw) = value_and_grads(linear_softmax_cross_entropy)(x, w, y)
-        return loss, dx, w - 0.1 * dw
-
-    memory = compiled(step, *shapes_of(16384, 512, 131072)).memory_analysis()
-    held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    assert held < 2**30  # the logits alone would take 8 of them
-
-
-@pytest.mark.parametrize("mode", [value_and_grads, hvp, reverse_twice])
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_no_array_holds_all_logits_in_any_mode(mode, reduction):
-    n, d, c = 1031, 16, 2053
-
-    def loss(x, w, y):
-        return linear_softmax_cross_entropy(x, w, y, reduction=reduction, chunk_size=64).sum()
-
-    program = compiled(mode(loss), *shapes_of(n, d, c)).as_text()
-    sizes = [np.prod([int(s) for s in m.split(",")]) for m in re.findall(r"[a-z]\d+\[([\d,]+)\]", program)]
-    assert max(sizes) < n * c / 8
-
-
-@pytest.mark.parametrize(("reduction", "products"), [("mean", 3), ("sum", 3), ("none", 4)])
-def test_value_and_gradients_take_three_products(reduction, products):
-    def loss(x, w, y):
-        return linear_softmax_cross_entropy(x, w, y, reduction=reduction, chunk_size=8).sum()
-
-    program = compiled(value_and_grads(loss), *shapes_of(32, 16, 64)).as_text()
-    assert len(re.findall(r" dot\(", program)) == products
-
-
-def test_what_is_not_differentiated_costs_no_product():
-    def of_features(x, w, y):
-        return jax.value_and_grad(lambda x: linear_softmax_cross_entropy(x, w, y, chunk_size=8))(x)
-
-    assert len(re.findall(r" dot\(", compiled(of_features, *shapes_of(32, 16, 64)).as_text())) == 2
-    value = compiled(partial(linear_softmax_cross_entropy, chunk_size=8), *shapes_of(32, 16, 64)).as_text()
-    assert len(re.findall(r" dot\(", value)) == 1
-
-
-def test_chunks_are_as_large_as_the_rule_says():
-    assert passes.rows_per_chunk(10**6, 32768) == 256
-    assert passes.rows_per_chunk(10**6, 1024) == 8192
-    assert passes.rows_per_chunk(10**6, 2**20) == 128
-    assert passes.rows_per_chunk(100, 10) == 100
-
-
-MISUSES = {
-    "kernel on its side": (lambda x, w, y: (x, w.T, y), {}, r"\(77, 6\) but kernel \(203, 6\).*kernel\.T"),
-    "labels too few": (lambda x, w, y: (x, w, y[:5]), {}, r"labels has shape \(5,\) but features has \(77,\)"),
-    "labels with an axis": (lambda x, w, y: (x, w, y[:, None]), {}, r"use labels\.reshape\(77,\)"),
-    "label past the classes": (lambda x, w, y: (x, w, y + 203), {}, r"there are 203 classes"),
-    "label −1": (lambda x, w, y: (x, w, y * 0 - 1), {}, r"labels holds -1"),
-    "soft labels too narrow": (lambda x, w, y: (x, w, np.ones((77, 3))), {}, r"\(77, 3\).*\(77, 203\)"),
-    "bias too short": (lambda x, w, y: (x, w, y), {"bias": np.zeros(3)}, r"bias has shape \(3,\)"),
-    "mask of another shape": (
-        lambda x, w, y: (x, w, y),
-        {"where": np.ones(5, bool)},
-        r"where has shape \(5,\)",
-    ),
-    "smoothing above 1": (lambda x, w, y: (x, w, y), {"label_smoothing": 1.5}, r"label_smoothing is 1\.5"),
-    "weights too few": (lambda x, w, y: (x, w, y), {"class_weights": np.ones(2)}, r"class_weights has shape"),
-    "cap of zero": (lambda x, w, y: (x, w, y), {"soft_cap": 0.0}, r"soft_cap is 0\.0"),
-    "reduction by another name": (lambda x, w, y: (x, w, y), {"reduction": "avg"}, r"reduction is 'avg'"),
-    "chunk of nothing": (lambda x, w, y: (x, w, y), {"chunk_size": 0}, r"chunk_size is 0"),
-}
-
-
-@pytest.mark.parametrize(("change", "options", "message"), MISUSES.values(), ids=MISUSES)
-def test_misuse_is_a_value_error_that_says_what_fits(change, options, message, rng):
-    x, w, _, y = arrays(rng)
-    with pytest.raises(ValueError, match=message):
-        linear_softmax_cross_entropy(*change(x, w, y), **options)
-
-
-def test_wrong_dtypes_are_type_errors(rng):
-    x, w, _, y = arrays(rng)
-    for given in [(x.astype(int), w, y), (x, w.astype(int), y)]:
-        with pytest.raises(TypeError, match="must be floating-point"):
-            linear_softmax_cross_entropy(*given)
-    with pytest.raises(TypeError, match="where must be boolean"):
-        linear_softmax_cross_entropy(x, w, y, where=y)
-    with pytest.raises(TypeError, match=r"chunk_size is 8\.5"):
-        linear_softmax_cross_entropy(x, w, y, chunk_size=8.5)
-    with pytest.raises(TypeError, match="labels must be integers"):
-        linear_token_statistics(x, w, y.astype(float))
-
-
-def test_a_loss_that_is_not_of_rows_is_refused(rng):
-    x, w, _, y = arrays(rng)
-    with pytest.raises(ValueError, match=r"leave out \.mean"):
-        linear_loss(lambda z, y: LABEL_LOSS(z, y).mean(), x, w, y)
-    with pytest.raises(ValueError, match=r"add \.sum\(-1\)"):
-        linear_loss(jaxce.sigmoid_binary_cross_entropy, x, w, np.zeros((77, 203)))
-    with pytest.raises(ValueError, match="there are 203 classes"):
-        linear_loss(LABEL_LOSS, x, w, y - 300)
-    with pytest.raises(ValueError, match="weights has shape"):
-        linear_loss(LABEL_LOSS, x, w, y, weights=np.ones(3))
-    with pytest.raises(ValueError, match="an entry per example"):
-        linear_loss(LABEL_LOSS, x, w, y[:3])
-
-
-def test_a_label_outside_the_classes_is_nan_inside_jit(rng):
-    x, w, _, y = arrays(rng)
-    for wrong in (-1, 203):
-        labels = jnp.asarray(y).at[5].set(wrong)
-        value, grad = jax.jit(jax.value_and_grad(lambda w, y: linear_softmax_cross_entropy(x, w, y)))(w, labels)
-        assert np.isnan(value)
-        assert np.isnan(grad).all()

@@ -1,6 +1,5 @@
-"""Heads on a mesh of eight virtual devices: equal to one device, and nobody holds a full row."""
+"""Heads on a mesh of eight virtual devices: equal to one device, and no device holds a full row."""
 
-import re
 from functools import partial
 
 import jax
@@ -20,20 +19,15 @@ from jaxce import (
     partial_fc,
     sampled_softmax,
 )
+from jaxce.heads import passes
+from tests.heads.cases import LABEL_LOSS, longest_axis
 
 N, D, C = 24, 8, 512
-LABEL_LOSS = jaxce.softmax_cross_entropy_with_integer_labels
 
 
 @pytest.fixture(scope="module")
 def mesh():
     return jax.sharding.Mesh(np.array(jax.devices()[:8]).reshape(2, 4), ("data", "model"))
-
-
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def arrays(rng, mesh, dtype=np.float32):
@@ -55,13 +49,6 @@ def assert_equal_and_no_full_row(head, args, given, parallel, rtol=2e-5):
     for found, wanted in zip(jax.tree.leaves(program(*args, given)), jax.tree.leaves(expected), strict=True):
         assert_allclose(found, wanted, rtol=rtol, atol=rtol / 10 * max(np.abs(wanted).max(), 1e-2))
     assert longest_axis(program) < C
-
-
-def longest_axis(program):
-    """Of any array that a device holds at any time."""
-    shapes = re.findall(r"[a-z]\d+\[([\d,]+)\]", program.as_text())
-    assert len(shapes) > 100
-    return max(int(length) for shape in shapes for length in shape.split(","))
 
 
 LOSSES_OF_ROWS = {
@@ -92,7 +79,7 @@ OF_THE_SAME_KIND = (
         for name in LOSSES_OF_ROWS
     ],
 )
-def test_any_loss_of_the_list_is_that_of_one_device_and_no_device_holds_a_full_row(name, rng, mesh):
+def test_every_loss_is_that_of_one_device_without_a_full_row(name, rng, mesh):
     entry = LOSSES_OF_ROWS[name]
     x, w, b, y = arrays(rng, mesh)
     labels = {
@@ -232,7 +219,7 @@ def test_hessian_vector_products_are_those_of_one_device(rng, mesh, float64):
         assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
 
 
-def test_what_is_asked_of_tokens_is_that_of_one_device(rng, mesh):
+def test_token_statistics_are_those_of_one_device(rng, mesh):
     x, w, b, y = arrays(rng, mesh)
     parallel = ClassParallel(mesh, "model", "data")
 
@@ -270,8 +257,8 @@ def test_a_loss_that_sorts_its_row_is_seen_to_gather_it(rng, mesh):
     assert longest_axis(jax.jit(middle).lower(x, w, y).compile()) >= C
 
 
-def test_a_kernel_too_large_for_one_block_of_columns_stays_spread(rng, mesh, monkeypatch):
-    monkeypatch.setattr(chunks, "BLOCK_BYTES", 4 * D * 100)
+def test_a_kernel_of_several_blocks_stays_spread(rng, mesh, monkeypatch):
+    monkeypatch.setattr(passes, "BLOCK_BYTES", 4 * D * 100)
     jax.clear_caches()
     x, w, b, y = arrays(rng, mesh)
 
@@ -292,6 +279,7 @@ def test_there_may_be_as_many_examples_as_classes(rng, mesh):
     assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_the_mesh_is_a_value_error(rng, mesh):
     x, w, _, y = (np.asarray(a) for a in arrays(rng, mesh))
 

@@ -1,4 +1,4 @@
-"""Sampled heads: whom they take, what they equal, and what they tend to."""
+"""Sampled heads: which classes they take, what they equal, and what they tend to."""
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 import jaxce
 from jaxce import ClassParallel, linear_loss, partial_fc, sample_classes, sampled_softmax
 from jaxce.heads import sampled
+from tests.heads.cases import LABEL_LOSS, longest_axis
 
 N, D, C = 24, 8, 512
-LABEL_LOSS = jaxce.softmax_cross_entropy_with_integer_labels
 KEY = jax.random.key(7)
 
 
@@ -86,22 +86,15 @@ def test_partial_fc_with_all_classes_is_the_full_loss(rng, maybe_parallel):
     def loss(cosines, labels):
         return LABEL_LOSS(jaxce.arcface(cosines, labels, scale=8.0), labels)
 
-    def sampled(x, w):
-        return partial_fc(x, w, y, KEY, num_sampled=C, loss=loss, cosines=True, parallel=maybe_parallel)
+    def sampled(x, w, b):
+        options = {"num_sampled": C, "cosines": True, "bias": b / 100, "parallel": maybe_parallel}
+        return partial_fc(x, w, y, KEY, loss=loss, **options)
 
-    def full(x, w):
-        return linear_loss(loss, jaxce.unit_vectors(x), jaxce.unit_vectors(w, axis=0), y)
+    def full(x, w, b):
+        return linear_loss(loss, jaxce.unit_vectors(x), jaxce.unit_vectors(w, axis=0), y, bias=b / 100)
 
-    host = [np.asarray(a) for a in (x, w, b)]
-    assert_near(value_and_grads(sampled, x, w), value_and_grads(full, *host[:2]), 5e-5)
-
-    def sampled_with_bias(x, w, b):
-        return partial_fc(x, w, y, KEY, num_sampled=C, bias=b, parallel=maybe_parallel)
-
-    def full_with_bias(x, w, b):
-        return linear_loss(LABEL_LOSS, x, w, y, bias=b)
-
-    assert_near(value_and_grads(sampled_with_bias, x, w, b), value_and_grads(full_with_bias, *host))
+    expected = value_and_grads(full, *(np.asarray(a) for a in (x, w, b)))
+    assert_near(value_and_grads(sampled, x, w, b), expected, 5e-5)
 
 
 def test_partial_fc_is_the_loss_of_the_sampled_columns_alone(rng, maybe_parallel):
@@ -112,12 +105,12 @@ def test_partial_fc_is_the_loss_of_the_sampled_columns_alone(rng, maybe_parallel
         return partial_fc(x, w, y, KEY, num_sampled=128, bias=b, weights=weights, parallel=maybe_parallel)
 
     found = value_and_grads(sampled, x, w, b)
-    classes, places = sample_classes(KEY, y, C, 128, parallel=maybe_parallel)
+    classes, labels = sample_classes(KEY, y, C, 128, parallel=maybe_parallel)
     x, w, b, classes = (np.asarray(a) for a in (x, w, b, classes))
 
     def expected(x, w, b):
         z = x @ w[:, classes] + b[classes][None]
-        return jaxce.weighted_mean(LABEL_LOSS(z, np.asarray(places)), weights)
+        return jaxce.weighted_mean(LABEL_LOSS(z, np.asarray(labels)), weights)
 
     assert_near(found, value_and_grads(expected, x, w, b))
     others = np.setdiff1d(np.arange(C), classes)
@@ -141,7 +134,7 @@ def errors_of(head, full, key, rounds, *args):
 
 @MOSTLY_ONE_DEVICE
 @pytest.mark.parametrize("name", ["partial_fc", "sampled_softmax"])
-def test_estimates_tend_to_the_full_loss_and_gradients_as_samples_grow(name, rng, maybe_parallel):
+def test_estimates_tend_to_the_full_loss_with_more_samples(name, rng, maybe_parallel):
     x, w, b, y = arrays(rng, maybe_parallel)
     x, w, b = (0.5 * a for a in (x, w, b))
 
@@ -232,8 +225,6 @@ def test_a_million_classes_take_a_step_of_the_sampled_columns_alone():
 
 
 def test_no_device_holds_all_sampled_logits_of_a_row(rng, parallel):
-    from test_parallel import longest_axis
-
     x, w, _, y = arrays(rng, parallel)
 
     def heads(x, w, y):
@@ -244,6 +235,7 @@ def test_no_device_holds_all_sampled_logits_of_a_row(rng, parallel):
     assert longest_axis(program) < 256
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_a_value_error(rng, parallel):
     x, w, _, y = arrays(rng)
     for count, message in [

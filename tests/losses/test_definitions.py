@@ -16,7 +16,7 @@ from tests.losses.cases import arguments, every_option, is_by_component
 LOSSES = jaxce.LOSSES
 
 
-# The closed forms, by hand. z logits, p and q distributions, l and t their logarithms, y a label.
+# The closed forms by hand.
 
 
 def softmax_cross_entropy(z, q, label_smoothing=0.0, class_weights=1.0, z_loss=0.0):
@@ -77,9 +77,9 @@ BY_HAND = {
     "squared_error": lambda x, y: 2 * (x - y),
     "cross_entropy": lambda p, q: -q / p,
     "entropy": lambda p: -1 - jnp.log(p),
-    "kl_divergence": lambda l, q: -q,
-    "kl_divergence_with_log_targets": lambda l, t: -jnp.exp(t),
-    "js_divergence": lambda l, q: jnp.exp(l) / 2 * (l - jnp.log((jnp.exp(l) + q) / 2)),
+    "kl_divergence": lambda log_p, q: -q,
+    "kl_divergence_with_log_targets": lambda log_p, log_q: -jnp.exp(log_q),
+    "js_divergence": lambda log_p, q: jnp.exp(log_p) / 2 * (log_p - jnp.log((jnp.exp(log_p) + q) / 2)),
     "combined_margin": lambda c, y, m1=1.0, m2=0.5, m3=0.0, scale=64.0: (
         scale * jnp.ones_like(c).at[y].set(m1 * jnp.sin(m1 * jnp.arccos(c[y]) + m2) / jnp.sqrt(1 - c[y] ** 2))
     ),
