@@ -103,6 +103,7 @@ def train(args: list[str], prog: str) -> int:
         workdir = flags.workdir or (new_workdir(Path(name or "digits").stem) if is_first() else Path("runs"))
     from rich.filesize import decimal
 
+    from jaxce.lab.tasks import find_metric
     from jaxce.lab.training.loop import run
 
     cache_compilations()
@@ -119,7 +120,8 @@ def train(args: list[str], prog: str) -> int:
         if not flags.workdir and is_first():
             with contextlib.suppress(OSError):  # as it must be, unless the run failed before it wrote anything
                 workdir.rmdir()
-    results = ", ".join(f"{metric} {value:.4f}" for metric, value in summary["test"].items())
+    metrics = ((find_metric(name, config.loss), value) for name, value in summary["test"].items())
+    results = ", ".join(f"{metric.words} {metric.show(value)}" for metric, value in metrics)
     memory = sum(summary["memory"].values())
     cost = f"{summary['wall_seconds']:.1f} s" + (f", {decimal(memory)} a device" if memory else "")
     if is_first():

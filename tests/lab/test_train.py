@@ -41,7 +41,10 @@ def test_training_prints_scores_time_and_folder(python, tmp_path, caches):
     (workdir,) = (tmp_path / "runs").iterdir()
     assert workdir.name.startswith("iris-")
     summary = json.loads((workdir / "summary.json").read_text())
-    assert last.startswith(f"test accuracy {summary['test']['accuracy']:.4f}, loss ")
+    found = summary["test"]
+    assert last.startswith(
+        f"test accuracy {100 * found['accuracy']:.4g} %, cross-entropy {found['cross_entropy']:.4g} nats, loss "
+    )
     kilobytes = sum(summary["memory"].values()) / 1000
     assert 1 <= kilobytes < 1000
     assert last.endswith(f" s, {kilobytes:.1f} kB a device; results in runs/{workdir.name}")

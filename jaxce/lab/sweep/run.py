@@ -24,7 +24,7 @@ from jaxce.lab.sweep.results import best_of, by_rank, cells, command_of, table_o
 from jaxce.lab.sweep.space import apply
 from jaxce.lab.sweep.study import Study, open_storage
 from jaxce.lab.sweep.worker import Worker, watching
-from jaxce.lab.tasks import make_task
+from jaxce.lab.tasks import find_metric, make_task
 from jaxce.lab.training.devices import cache_compilations, make_cpu_devices
 from jaxce.lab.workdir import new_workdir, read_json, write_json
 
@@ -94,7 +94,10 @@ def sweep(
     if not best:
         raise TrainingError(f"no setting could be trained; of the first: {rows[0]['error']}")
     seeds = " by the mean over seeds, here its first" if "seed" in plan.fields else ""
-    scores = ", ".join(f"{part} {plan.metric} {best[0][part][plan.metric]:.4f}" for part in ("valid", "test"))
+    metric = find_metric(plan.metric, best[0]["loss"])
+    scores = ", ".join(
+        f"{part} {metric.words} {metric.show(best[0][part][metric.name])}" for part in ("valid", "test")
+    )
     console.print(
         f"best{seeds}: {scores}, by\n"
         f"  {command_of(best[0], plan)}\n"
