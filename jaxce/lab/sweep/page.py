@@ -95,7 +95,7 @@ def parallel_coordinates(rows: Sequence[Row], fields: Sequence[str], metric: str
     """A line for each setting, through its values to its result: the darker, the better."""
     scales = [positions([value_of(row, field) for row in rows]) for field in fields]
     results = [row["valid"][metric] for row in rows]
-    heights = positions(results)
+    low, width = min(results), float(np.ptp(results)) or 1.0
     small: Any = {
         "va": "center",
         "fontsize": 8,
@@ -104,7 +104,7 @@ def parallel_coordinates(rows: Sequence[Row], fields: Sequence[str], metric: str
 
     def draw(axes: Axes) -> None:
         for row in by_rank(rows, metric)[::-1]:
-            height = heights[row["valid"][metric]]
+            height = (row["valid"][metric] - low) / width
             # The worst line is not white, so that it is seen too.
             colour = colormaps["viridis_r"](0.13 + 0.87 * (height if larger_is_better(metric) else 1 - height))
             how: Any = {"color": colour, "linewidth": 1.4}
@@ -117,7 +117,9 @@ def parallel_coordinates(rows: Sequence[Row], fields: Sequence[str], metric: str
             for value in ticks(scale):
                 axes.text(i - 0.03, scale[value], show(value), ha="right", **small)
         for result in {min(results), max(results)}:
-            axes.text(len(fields) + 0.03, heights[result], in_unit(metric, result, ""), ha="left", **small)
+            axes.text(
+                len(fields) + 0.03, (result - low) / width, in_unit(metric, result, ""), ha="left", **small
+            )
         axes.set_xticks(range(len(fields) + 1), [*(f.replace("_", " ") for f in fields), f"valid {metric}"])
         axes.set(xlim=(-0.55, len(fields) + 0.4), yticks=[])
         axes.grid(visible=False)
