@@ -93,7 +93,8 @@ def parallel_coordinates(rows: Sequence[Row], fields: Sequence[str], metric: str
     """A line for each setting, through its values to its result: the darker, the better."""
     scales = [positions([value_of(row, field) for row in rows]) for field in fields]
     results = [row["valid"][metric] for row in rows]
-    heights, shown = positions(results), find_metric(metric, "")
+    low, width = min(results), float(np.ptp(results)) or 1.0
+    shown = find_metric(metric, "")
     small: Any = {
         "va": "center",
         "fontsize": 8,
@@ -102,7 +103,7 @@ def parallel_coordinates(rows: Sequence[Row], fields: Sequence[str], metric: str
 
     def draw(axes: Axes) -> None:
         for row in by_rank(rows, metric)[::-1]:
-            height = heights[row["valid"][metric]]
+            height = (row["valid"][metric] - low) / width
             # The worst line is not white, so that it is seen too.
             colour = colormaps["viridis_r"](0.13 + 0.87 * (height if shown.larger_is_better else 1 - height))
             how: Any = {"color": colour, "linewidth": 1.4}
@@ -115,7 +116,8 @@ def parallel_coordinates(rows: Sequence[Row], fields: Sequence[str], metric: str
             for value in ticks(scale):
                 axes.text(i - 0.03, scale[value], show(value), ha="right", **small)
         for result in {min(results), max(results)}:
-            axes.text(len(fields) + 0.03, heights[result], shown.show(result), ha="left", **small)
+            height = (result - low) / width
+            axes.text(len(fields) + 0.03, height, shown.show(result), ha="left", **small)
         axes.set_xticks(range(len(fields) + 1), [*(f.replace("_", " ") for f in fields), f"valid {metric}"])
         axes.set(xlim=(-0.55, len(fields) + 0.4), yticks=[])
         axes.grid(visible=False)

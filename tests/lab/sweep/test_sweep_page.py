@@ -10,7 +10,7 @@ from jaxce.lab.config import load_config
 from jaxce.lab.sweep.importance import importance_of
 from jaxce.lab.sweep.page import write_page
 from jaxce.lab.sweep.plan import Plan
-from jaxce.lab.sweep.results import best_of, command_of, positions
+from jaxce.lab.sweep.results import best_of, by_rank, command_of, positions
 
 HTML = "{http://www.w3.org/1999/xhtml}"
 OVER = ("learning_rate=1e-3..1e-1:log:3", "widths=8x16,32x64", "clip_norm=None,1", "seed=seeds:2")
@@ -103,6 +103,13 @@ def test_the_page_has_a_response_for_each_field_but_the_seed(tmp_path):
 )
 def test_sections_without_data_are_left_out(rows, absent, tmp_path):
     assert not set(titles(page_of(rows, tmp_path))) & set(absent)
+
+
+def test_a_smaller_error_rate_is_better():
+    rows = [row(i, None) | {"valid": {"error_rate": rate}} for i, rate in enumerate([0.3, 0.1, 0.2])]
+    rows = [each | {"values": {"seed": 0, "momentum": i / 10}} for i, each in enumerate(rows)]
+    assert [each["setting"] for each in by_rank(rows, "error_rate")] == [1, 2, 0]
+    assert best_of(rows, "error_rate") == [rows[1]]
 
 
 def test_a_changed_base_comes_back_as_flags():
