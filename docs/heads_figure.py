@@ -1,6 +1,6 @@
 """Draws docs/images/heads.svg: time and temporary memory of the linear head as N and C grow.
 
-    PYTHONPATH=. python docs/heads_figure.py
+    python docs/heads_figure.py
 
 Value and both gradients, float32, D = 128; every point the median of runs in turns, memory as compiled.
 """

@@ -74,7 +74,7 @@ def read_blocks(
         except Exception as error:  # by a disk, a damaged record or a decoder
             why = " ".join(str(error).split())[:300]
             raise TrainingError(
-                f"cannot read the training examples: {type(error).__name__}: {why}; when that is mended, "
+                f"cannot read the training examples: {type(error).__name__}: {why}; once that is corrected, "
                 f"--resume continues from the last checkpoint"
             ) from error
 
