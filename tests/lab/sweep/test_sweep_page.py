@@ -106,7 +106,7 @@ def test_sections_without_data_are_left_out(rows, absent, tmp_path):
 
 
 def test_a_smaller_error_rate_is_better():
-    rows = [row(i, None) | {"valid": {"error_rate": rate}} for i, rate in enumerate([0.3, 0.1, 0.2])]
+    rows = [row(i, 0.5) | {"valid": {"error_rate": rate}} for i, rate in enumerate([0.3, 0.1, 0.2])]
     rows = [each | {"values": {"seed": 0, "momentum": i / 10}} for i, each in enumerate(rows)]
     assert [each["setting"] for each in by_rank(rows, "error_rate")] == [1, 2, 0]
     assert best_of(rows, "error_rate") == [rows[1]]
