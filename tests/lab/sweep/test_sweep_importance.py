@@ -59,9 +59,10 @@ def test_an_interaction_has_its_own_share():
 
 def test_the_variance_among_seeds_is_chance():
     plan = plan_of("seed=seeds:2", "learning_rate=0.1,0.2")
-    rows = rows_of(plan, lambda seed, learning_rate: 3 * (learning_rate == 0.2) + seed)
+    rows = rows_of(plan, lambda seed, learning_rate: (6 + 2 * seed) * (learning_rate == 0.2))
     found = importance_of(rows, plan)
-    assert found.shares == pytest.approx({"learning_rate": 0.9, "interactions": 0, "chance": 0.1})
+    # The means are 0 and 7, the variances among seeds 0 and 1.
+    assert found.shares == pytest.approx({"learning_rate": 49 / 51, "interactions": 0, "chance": 2 / 51})
     assert "chance is the variance among seeds" in found.method
 
 
@@ -105,6 +106,13 @@ def test_a_grid_with_a_failed_setting_is_estimated():
     rows = rows_of(plan, two_to_one)
     rows[7] = rows[7] | {"state": "failed"}
     assert_within_error(replace_names(importance_of(rows, plan)), 4)
+
+
+def test_a_grid_without_the_failed_values_is_not_exact():
+    plan = plan_of("learning_rate=0.1,0.2,0.3", "momentum=0..0.9:2")
+    rows = rows_of(plan, two_to_one)
+    assert importance_of(rows[:4], plan).errors is None
+    assert importance_of([*rows[:4], *(row | {"state": "failed"} for row in rows[4:])], plan) is None
 
 
 def replace_names(found):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import logging
 import os
 import subprocess
 import threading
@@ -68,6 +69,14 @@ def test_no_setting_is_taken_twice(join):
         taken = list(pool.map(take_all, studies))
     assert sorted(itertools.chain(*taken)) == list(range(30))
     assert sum(map(bool, taken)) > 1
+
+
+def test_the_levels_of_loggers_are_as_before(tmp_path):
+    loggers = [logging.getLogger(name) for name in ("optuna", "alembic")]
+    before = [logger.level for logger in loggers]
+    with open_storage(f"sqlite:///{tmp_path / 'a.db'}"):
+        assert [logger.level for logger in loggers] == [logging.WARNING] * 2
+    assert [logger.level for logger in loggers] == before
 
 
 def test_no_transaction_waits_for_the_disk(join):
