@@ -160,15 +160,6 @@ def test_a_label_that_names_no_class_makes_feature_gradients_nan(logits, rng):
             assert_array_equal(np.isnan(of_x), [[True] * 5, [False] * 5])
 
 
-@pytest.mark.parametrize("margin", [2.5, 4.0, "4"])
-def test_multiplicative_margins_are_integers(margin):
-    x, w, y = jnp.zeros((1, 2)), jnp.eye(2), jnp.array([0])
-    with pytest.raises(TypeError, match="must be a Python integer"):
-        jaxce.sphereface(x, y, margin=margin)
-    with pytest.raises(TypeError, match="must be a Python integer"):
-        large_margin_softmax(x, w, y, margin=margin)
-
-
 @pytest.mark.parametrize("function", [normalized_cosines, normalized_cosines.grad])
 def test_features_and_kernel_must_fit(function):
     message = r"features has shape \(2, 3\) but kernel \(4, 3\): .* use kernel.T"
