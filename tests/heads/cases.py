@@ -1,6 +1,7 @@
 """What the tests of heads share: arrays, comparisons, and what a compiled program holds."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,9 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 import jaxce
+
+# for what is compared in float64: formulas are, not the speed of machine code
+quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 LABEL_LOSS = jaxce.softmax_cross_entropy_with_integer_labels
 

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import jaxce
 from jaxce import linear_loss, linear_softmax_cross_entropy, linear_token_statistics
-from tests.heads.cases import LABEL_LOSS, arrays, assert_near, plain
+from tests.heads.cases import LABEL_LOSS, arrays, assert_near, plain, quick_jit
 
 
 def gradient(function, args):
@@ -23,12 +23,12 @@ def forward_over_reverse(function, args, ways):
     def value_and_grads(*args):
         return jax.value_and_grad(function, tuple(range(len(args))))(*args)
 
-    return jax.jit(lambda *both: jax.jvp(value_and_grads, both[: len(args)], both[len(args) :]))(*args, *ways)
+    return quick_jit(lambda *both: jax.jvp(value_and_grads, both[: len(args)], both[len(args) :]))(*args, *ways)
 
 
 def reverse(function, args, ways):
     """Value and gradients."""
-    return jax.jit(jax.value_and_grad(function, tuple(range(len(args)))))(*args)
+    return quick_jit(jax.value_and_grad(function, tuple(range(len(args)))))(*args)
 
 
 def forward_and_reverse_twice(function, args, ways):
@@ -40,32 +40,33 @@ def forward_and_reverse_twice(function, args, ways):
 
         return jax.jvp(function, args, ways)[1], gradient(along, args)(*args)
 
-    return jax.jit(both)(*args)
+    return quick_jit(both)(*args)
 
 
-def assert_same_derivatives(fused, whole, args, rng, ways_to_derive=(forward_over_reverse,)):
+def assert_same_derivatives(fused, whole, args, rng, derive=forward_over_reverse):
     """Of two functions of float64 arrays, to 1e-10 of the largest entry of the gradients."""
     ways = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in args)
-    for derive in ways_to_derive:
-        found, expected = (jax.tree.leaves(derive(f, args, ways)) for f in (fused, whole))
-        for a, b in zip(found, expected, strict=True):
-            assert a.dtype == b.dtype == np.float64
-            assert_allclose(a, b, rtol=1e-9, atol=1e-10 * max(1.0, np.abs(b).max()))
+    found, expected = (jax.tree.leaves(derive(f, args, ways)) for f in (fused, whole))
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype == np.float64
+        assert_allclose(a, b, rtol=1e-9, atol=1e-10 * max(1.0, np.abs(b).max()))
 
 
 EVERYTHING = {"label_smoothing": 0.1, "z_loss": 1e-2, "soft_cap": 5.0}
 
 
 @pytest.mark.parametrize(
-    ("reduction", "options"),
+    ("reduction", "options", "derive"),
     [
-        ("mean", EVERYTHING),
-        pytest.param("mean", {}, marks=pytest.mark.slow),
-        pytest.param("sum", EVERYTHING, marks=pytest.mark.slow),
-        ("none", EVERYTHING),
+        ("mean", EVERYTHING, forward_over_reverse),
+        ("mean", EVERYTHING, forward_and_reverse_twice),
+        ("none", EVERYTHING, forward_over_reverse),
+        pytest.param("none", EVERYTHING, forward_and_reverse_twice, marks=pytest.mark.slow),
+        pytest.param("mean", {}, forward_over_reverse, marks=pytest.mark.slow),
+        pytest.param("sum", EVERYTHING, forward_over_reverse, marks=pytest.mark.slow),
     ],
 )
-def test_derivatives_equal_those_of_the_loss_on_all_logits(reduction, options, rng, float64):
+def test_derivatives_equal_those_of_the_loss_on_all_logits(reduction, options, derive, rng, float64):
     x, w, b, y = arrays(rng, dtype=np.float64)
     share = jnp.asarray(rng.normal(size=len(y)))
 
@@ -82,7 +83,7 @@ def test_derivatives_equal_those_of_the_loss_on_all_logits(reduction, options, r
         return reduce(plain(x, w, b, y, reduction=reduction, **dict(zip(options, values, strict=True))))
 
     args = (x, w, b, *(jnp.asarray(v) for v in options.values()))
-    assert_same_derivatives(fused, whole, args, rng, (forward_over_reverse, forward_and_reverse_twice))
+    assert_same_derivatives(fused, whole, args, rng, derive)
 
 
 def test_gradients_equal_central_differences(rng):
@@ -132,17 +133,15 @@ def test_masks_and_class_weights_are_those_of_the_loss(rng):
     for where in (examples, classes, each):
         whole = np.broadcast_to(where, (77, 12)) if where is classes else where
 
-        def fused(x, w, b, weights, where=where):
+        def fused(w, weights, where=where):
             return linear_softmax_cross_entropy(
                 x, w, y, bias=b, where=where, class_weights=weights, label_smoothing=0.1, chunk_size=10
             )
 
-        def expected(x, w, b, weights, where=whole):
+        def expected(w, weights, where=whole):
             return plain(x, w, b, y, where=where, class_weights=weights, label_smoothing=0.1)
 
-        every = (0, 1, 2, 3)
-        args = (x, w, b, weights)
-        found, wanted = (jax.jit(jax.value_and_grad(f, every))(*args) for f in (fused, expected))
+        found, wanted = (jax.jit(jax.value_and_grad(f, (0, 1)))(w, weights) for f in (fused, expected))
         assert_near(found, wanted)
 
 
@@ -252,7 +251,7 @@ def test_every_loss_can_be_the_head_s(name, derive, rng, float64):
     def whole(x, w, b, weights):
         return jaxce.weighted_mean(loss(x @ w + b[None], labels), weights)
 
-    assert_same_derivatives(fused, whole, (x, w, b, weights), rng, [derive])
+    assert_same_derivatives(fused, whole, (x, w, b, weights), rng, derive)
 
 
 MARGINS = [jaxce.arcface, jaxce.cosface, jaxce.sphereface, jaxce.combined_margin]
@@ -277,7 +276,7 @@ def test_margins_work_in_the_head(margin, derive, rng, float64):
     def whole(x, w):
         return loss(jaxce.normalized_cosines(x, w), y).mean()
 
-    assert_same_derivatives(fused, whole, (x, w), rng, [derive])
+    assert_same_derivatives(fused, whole, (x, w), rng, derive)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
 """Every loss at every setting of its options, and random arguments of the kind that it takes."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 from jaxce import LOSSES
+
+# for what is compared in float64: formulas are, not the speed of machine code
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 CLASSES, FEATURES = 4, 3  # the cases of the records have four classes
 

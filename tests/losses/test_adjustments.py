@@ -36,6 +36,7 @@ def test_masked_classes_get_no_mass():  # optax gives them α/C
     assert_allclose(smooth, [[0.1, 0.8, 0.0, 0.1]], rtol=1e-6)
     assert_allclose(jaxce.smooth_labels(hot.T, 0.3, axis=0, where=where.T), smooth.T)
     assert_array_equal(jaxce.smooth_labels(hot, 0.3, where=jnp.zeros((1, 4), bool)), jnp.zeros((1, 4)))
+    assert_allclose(jaxce.smooth_labels(hot, 0.3, where=hot > 0), hot)
 
 
 def test_masked_examples_have_no_targets():

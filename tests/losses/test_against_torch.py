@@ -59,8 +59,8 @@ def layout(rng):
     """Logits, the axis of their classes, and how torch wants them: classes along axis 1, or 0 of a lone row."""
     shape, axis = LAYOUTS[rng.integers(len(LAYOUTS))]
     z = rng.normal(scale=3, size=shape)
-    place = min(1, len(shape) - 1)
-    return z, axis, lambda array: torch.movedim(torch.as_tensor(array), axis, place)
+    of_torch = min(1, len(shape) - 1)
+    return z, axis, lambda array: torch.movedim(torch.as_tensor(array), axis, of_torch)
 
 
 def class_options(rng, num_classes):
@@ -69,7 +69,7 @@ def class_options(rng, num_classes):
     return weight, smoothing, REDUCTIONS[rng.integers(3)]
 
 
-def test_integer_labels_with_weights_smoothing_and_ignored_labels(rng):
+def test_integer_labels_with_weights_and_smoothing(rng):
     def draw(rng):
         z, axis, as_torch = layout(rng)
         num_classes = z.shape[axis]
@@ -123,7 +123,7 @@ def test_target_distributions_with_weights_and_smoothing(rng):
     compare("CrossEntropyLoss, distributions", rng, 120, draw)
 
 
-def test_binary_labels_with_weights_of_positives_and_of_components(rng):
+def test_binary_labels_with_weights(rng):
     def draw(rng):
         shape = [(), (4,), (3, 2), (2, 3, 4)][rng.integers(4)]
         z = rng.normal(scale=3, size=shape)

@@ -46,7 +46,7 @@ def test_cross_entropy_and_divergence_have_one_gradient(pair):  # M1
     assert_allclose(jaxce.cross_entropy.grad(p, q), of_divergence, rtol=1e-5)
 
 
-def test_entropy_is_between_certainty_and_the_uniform_distribution(rng):
+def test_entropy_is_between_certainty_and_uniform(rng):
     p = rng.dirichlet(np.ones(7), 20).astype(np.float32)
     assert (jaxce.entropy(p) > 0).all()
     assert (jaxce.entropy(p) < np.log(7)).all()
@@ -152,23 +152,6 @@ def test_large_log_probabilities_are_exact():
     far, q = jnp.array([-1e4, 0.0]), jnp.array([0.5, 0.5])
     assert_allclose(jaxce.kl_divergence(far, q), 5000 - np.log(2), rtol=1e-6)
     assert_allclose(jaxce.kl_divergence_with_log_targets(far, far), 0)
-
-
-# Misuse.
-
-
-@pytest.mark.parametrize("name", ["cross_entropy", "entropy", *DIVERGENCES])
-def test_an_axis_must_exist(name, rng):
-    with pytest.raises(ValueError, match=r"axis is 2, but (probs|log_predictions) has 2 axes"):
-        getattr(jaxce, name)(*arguments(jaxce.LOSSES[name], rng, (2,)), axis=2)
-
-
-def test_logits_are_not_taken_for_probabilities():
-    with pytest.raises(ValueError, match=r"probs ranges from -1.0 to 2.0: probabilities lie in \[0, 1\]"):
-        jaxce.cross_entropy(jnp.array([2.0, -1.0]), jnp.array([1.0, 0.0]))
-    with pytest.raises(ValueError, match="probs ranges"):
-        jaxce.entropy(jnp.array([30.0, 70.0]))
-    assert jaxce.entropy(jnp.array([1.0005])) < 0  # a sum that rounds
 
 
 def test_logarithms_are_not_taken_for_targets():

@@ -21,6 +21,7 @@ from tests.losses.cases import (
     examples,
     is_by_component,
     over_examples,
+    quick_jit,
     settings,
 )
 
@@ -50,7 +51,7 @@ def definition_of(name):
         of_one = functools.partial(loss.definition, **options)
         return [over_examples(loss, function)(*args) for function in (of_one, jax.jacrev(of_one))]
 
-    compiled = jax.jit(both, static_argnames=loss.static)
+    compiled = quick_jit(both, static_argnames=loss.static)
     parameters = inspect.signature(loss.definition).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not None}
     per_class = {option for case in loss.cases for option, v in case.items() if isinstance(v, tuple)}
@@ -91,19 +92,17 @@ def test_value_and_gradient_equal_definition_and_differences(name, options, rng,
     loss, options = LOSSES[name], as_arrays(options)
     x, *rest = args = arguments(loss, rng, batch=(5,), dtype=np.float64)
     kernel = rest[:1] if loss.inputs == "features" else []
-    # one entry at a time along a new first axis, but components, which do not see each other, all at once
+    # one entry at a time along a new axis, but components, which do not see each other, all at once
     steps = np.ones((1, 1, 1)) if is_by_component(loss) else np.eye(x.shape[-1])[:, None]
-    repeated = [*kernel, *(np.stack([labels] * len(steps)) for labels in rest[len(kernel) :])]
+    steps = 1e-6 * np.stack([steps, -steps])
+    repeated = [np.broadcast_to(labels, (*steps.shape[:2], *labels.shape)) for labels in rest[len(kernel) :]]
 
-    @jax.jit
+    @quick_jit
     def everything(x):
-        by_step = (loss.value(x[None] + h * steps, *repeated, **options) for h in (1e-6, -1e-6))
-        functions = loss.value_and_grad, loss.value, loss.grad
-        return *(f(x, *rest, **options) for f in functions), *by_step
+        by_step = loss.value(x[None, None] + steps, *kernel, *repeated, **options)
+        return *loss.value_and_grad(x, *rest, **options), by_step
 
-    (value, grad), value_alone, grad_alone, up, down = everything(x)
-    assert_allclose(value_alone, value, rtol=1e-13)
-    assert_allclose(grad_alone, grad, rtol=1e-13, atol=1e-15)
+    value, grad, (up, down) = everything(x)
     values, jacobians = definition_of(name)(*examples(loss, args), **options)
     assert_allclose(value, np.reshape(values, value.shape), rtol=1e-10, atol=1e-12)
     expected = own_entries(loss, jacobians).reshape(grad.shape)
@@ -134,7 +133,7 @@ def test_derivatives_in_every_mode_equal_the_definitions(name, rng, float64):
         return over_examples(loss, one)(*args) if is_by_component(loss) else one(*args)
 
     def derivatives(function, x, rest, options):
-        """First: reverse, forward, of all arguments. Second along a direction: in all four orders of modes."""
+        """The first in reverse and forward mode, and the second along a direction in every order of the two."""
 
         def total(x, rest=rest, options=options):
             return (function(x, *rest, **options, **static) * share).sum()
@@ -146,20 +145,19 @@ def test_derivatives_in_every_mode_equal_the_definitions(name, rng, float64):
             return jax.jvp(total, (x,), (way,))[1]
 
         second = [jax.jvp(jax.grad(total), (x,), (way,))[1], jax.grad(reverse)(x), jax.grad(forward)(x)]
-        twice = jax.jvp(forward, (x,), (way,))[1]
-        return jax.grad(total, (0, 1, 2))(x, rest, options), forward(x), second, twice
+        return jax.grad(total, (0, 1, 2))(x, rest, options), forward(x), second
 
     def closed(x):
         grad = loss.grad(x, *rest, **options, **static)
         of_total = share.reshape(share.shape + (1,) * (grad.ndim - share.ndim)) * grad
         return of_total.sum(range(grad.ndim - 1))
 
-    compiled = jax.jit(derivatives, static_argnums=0)
-    first, along, second, twice = compiled(loss.value, x, rest, options)
-    expected, along_true, second_true, twice_true = compiled(definition, x, rest, options)
+    compiled = quick_jit(derivatives, static_argnums=0)
+    first, along, second = compiled(loss.value, x, rest, options)
+    expected, along_true, second_true = compiled(definition, x, rest, options)
     near = functools.partial(assert_allclose, rtol=1e-8, atol=1e-9)
-    jax.tree.map(near, (first, along, twice), (expected, along_true, twice_true))
-    for found in (*second, jax.jit(lambda x: jax.jvp(closed, (x,), (way,))[1])(x)):
+    jax.tree.map(near, (first, along), (expected, along_true))
+    for found in (*second, quick_jit(lambda x: jax.jvp(closed, (x,), (way,))[1])(x)):
         assert_allclose(found, second_true[0], rtol=1e-7, atol=1e-8)
 
 
@@ -192,24 +190,24 @@ def exactly(array):
 def test_a_batch_is_its_examples_also_under_vmap_and_jit(name, rng):
     loss = LOSSES[name]
     args = arguments(loss, rng)  # NumPy's
-    axes = (0, None, 0) if loss.inputs == "features" else (0,) * len(args)
-    axes = axes[: len(args)]
-    mapped = jax.jit(jax.vmap(jax.vmap(loss.value_and_grad, axes), axes))(*(jnp.asarray(a) for a in args))
-    one = loss.value_and_grad(*(a if axis is None else a[1, 2] for a, axis in zip(args, axes, strict=True)))
-    for batch, found, alone in zip(loss.value_and_grad(*args), mapped, one, strict=True):
-        assert_allclose(batch, found, rtol=1e-5, atol=1e-5)
-        assert_allclose(batch[1, 2], alone, rtol=1e-5, atol=1e-5)
+    axes = ((0, None, 0) if loss.inputs == "features" else (0, 0))[: len(args)]
+
+    def value_then_grad(*args):
+        return loss.value(*args), loss.grad(*args)
+
+    mapped = jax.jit(jax.vmap(jax.vmap(value_then_grad, axes), axes))(*(jnp.asarray(a) for a in args))
+    near = functools.partial(assert_allclose, rtol=1e-5, atol=1e-5)
+    jax.tree.map(near, loss.value_and_grad(*args), mapped)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_an_empty_batch_has_no_losses_and_no_gradients(name, rng):
     args = arguments(LOSSES[name], rng, batch=(0,))
-    for function in (LOSSES[name].value_and_grad, jax.jit(LOSSES[name].value_and_grad)):
-        value, grad = function(*args)
-        assert value.size == grad.size == 0
+    value, grad = LOSSES[name].value_and_grad(*args)
+    assert value.size == grad.size == 0
 
 
-@pytest.mark.parametrize("axis", [0, -2, (2, 0)], ids=str)
+@pytest.mark.parametrize("axis", [-2, (2, 0)], ids=str)
 @pytest.mark.parametrize("name", taking("axis"))
 def test_the_classes_may_lie_along_any_axes(name, axis, rng):
     loss, shape = LOSSES[name], (2, 3, 4)
@@ -345,34 +343,40 @@ def test_a_nan_logit_is_not_hidden(name, rng):
 # Dtypes and devices.
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def of_dtype(args, dtype):
+    return [jnp.asarray(a).astype(dtype if a.dtype == np.float32 else int) for a in args]
+
+
 @pytest.mark.parametrize("name", LOSSES)
-def test_half_precision_is_computed_in_float32(name, dtype, rng):
+def test_half_precision_is_computed_in_float32(name, rng):
     loss = LOSSES[name]
-    half, *rest = (jnp.asarray(a).astype(dtype if a.dtype == np.float32 else int) for a in arguments(loss, rng))
-    wide = [a.astype(jnp.float32) if a.dtype == dtype else a for a in (half, *rest)]
-    value, grad = loss.value_and_grad(*wide)
-    found, (closed, reverse, _) = in_every_mode(loss, half, *rest)
-    assert found.dtype == jnp.float32
-    assert closed.dtype == reverse.dtype == dtype
+    half = of_dtype(arguments(loss, rng), jnp.bfloat16)
+    value, grad = loss.value_and_grad(*(a.astype(jnp.float32) if a.dtype == jnp.bfloat16 else a for a in half))
+    found, (closed, reverse, _) = in_every_mode(loss, *half)
     assert_allclose(found, value, rtol=1e-5, atol=1e-6)
-    eps = float(jnp.finfo(dtype).eps)
-    assert_allclose(closed.astype(jnp.float32), grad, rtol=eps, atol=float(jnp.finfo(dtype).tiny))
-    if grad.shape == half.shape:
+    assert_allclose(closed.astype(jnp.float32), grad, rtol=float(jnp.finfo(jnp.bfloat16).eps), atol=1e-37)
+    if grad.shape == half[0].shape:
         assert_array_equal(reverse, closed)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_float32_and_float64_stay_what_they_are(name, rng, float64):
-    for dtype in (np.float32, np.float64):
-        args = arguments(LOSSES[name], rng, dtype=dtype)
-        assert [found.dtype for found in LOSSES[name].value_and_grad(*args)] == [dtype] * 2
+def test_values_are_float32_or_float64_gradients_as_the_inputs(name, rng, float64):
+    for dtype, of_value in (
+        (jnp.bfloat16, "float32"),
+        (jnp.float16, "float32"),
+        ("float32",) * 2,
+        ("float64",) * 2,
+    ):
+        value, grad = jax.eval_shape(
+            LOSSES[name].value_and_grad, *of_dtype(arguments(LOSSES[name], rng), dtype)
+        )
+        assert (value.dtype, grad.dtype) == (of_value, dtype)
 
 
 @pytest.mark.parametrize("name", INTEGER)
 def test_class_numbers_may_have_any_integer_dtype(name, rng, float64):
     *before, labels = arguments(LOSSES[name], rng)
-    every = [labels.astype(dtype) for dtype in (np.int8, np.uint8, np.int32, np.uint32, np.int64)]
+    every = [labels.astype(dtype) for dtype in (np.uint8, np.int32, np.int64)]
     first, *others = jax.jit(lambda every: [LOSSES[name].value_and_grad(*before, y) for y in every])(every)
     for found in others:
         jax.tree.map(assert_array_equal, found, first)
@@ -385,15 +389,15 @@ def test_eight_devices_give_what_one_gives(name, rng):
     specs = (P("batch"), P(), P("batch")) if loss.inputs == "features" else (P("batch"),) * len(args)
     spread = jax.shard_map(loss.value_and_grad, mesh=mesh, in_specs=specs[: len(args)], out_specs=P("batch"))
 
-    def everything(value_and_grad):
-        def total(x):
-            return value_and_grad(x, *args[1:])[0].sum()
+    @jax.jit
+    def everything(x):
+        return spread(x, *args[1:]), jax.grad(lambda x: spread(x, *args[1:])[0].sum())(x)
 
-        return jax.jit(lambda x: (value_and_grad(x, *args[1:]), jax.grad(total)(x)))(args[0])
-
-    found, expected = everything(spread), everything(loss.value_and_grad)
-    assert len(found[0][0].sharding.device_set) == 8
-    jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-5), found, expected)
+    (value, grad), reverse = everything(args[0])
+    assert len(value.sharding.device_set) == 8
+    near = functools.partial(assert_allclose, rtol=1e-5, atol=1e-5)
+    jax.tree.map(near, (value, grad), loss.value_and_grad(*args))
+    near(reverse, grad if grad.shape == reverse.shape else grad.sum(1))
 
 
 # Mathematics.
@@ -536,12 +540,9 @@ def test_options_out_of_range_raise_where_they_can_be_seen(name, option, rng):
 def test_an_option_is_the_same_number_seen_and_traced(name, option, rng):
     loss, args = LOSSES[name], arguments(LOSSES[name], rng)
     traced = jax.jit(lambda number: loss.value_and_grad(*args, **{option: number}))
-    for number in (0.0, 1.0):
-        try:
-            seen = loss.value_and_grad(*args, **{option: number})
-        except ValueError:  # out of range
-            continue
-        jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-5), seen, traced(number))
+    number = 1.0 if option in ("m1", "scale") else 0.0  # where most do nothing
+    seen = loss.value_and_grad(*args, **{option: number})
+    jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-5), seen, traced(number))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -157,26 +157,12 @@ def test_gradients_of_the_features_are_true_at_every_angle(name, rng, float64):
 # Misuse.
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("arcface", {"margin": -0.1}, r"margin is -0.1, but must lie in \[0, 3.14159\]"),
-        ("arcface", {"margin": 28.6}, "margin is 28.6"),  # degrees, as PML has them
-        ("cosface", {"margin": -0.1}, "margin is -0.1, but must lie at or above 0"),
-        ("soft_margin_softmax", {"margin": -1.0}, "margin is -1.0"),
-        ("sphereface", {"margin": 0}, "margin is 0, but must be at or above 1"),
-        ("combined_margin", {"m1": -1.0}, "m1 is -1.0"),
-        ("combined_margin", {"m2": 4.0}, "m2 is 4.0"),
-        ("combined_margin", {"m3": float("nan")}, "m3 is nan"),
-        ("arcface", {"scale": 0.0}, "scale is 0.0, but must be positive and finite"),
-        ("sphereface", {"scale": -64.0}, "scale is -64.0"),
-    ],
-)
-def test_margins_and_scales_out_of_range_are_refused(name, options, message):
-    loss = getattr(jaxce, name)
-    for function in (loss, loss.grad):
-        with pytest.raises(ValueError, match=message):
-            function(jnp.zeros((1, 2)), jnp.array([0]), **options)
+def test_margins_in_degrees_and_scales_of_zero_are_refused():  # PML has degrees
+    c, y = jnp.zeros((1, 2)), jnp.array([0])
+    with pytest.raises(ValueError, match=r"margin is 28.6, but must lie in \[0, 3.14159\]"):
+        jaxce.arcface(c, y, margin=28.6)
+    with pytest.raises(ValueError, match=r"scale is 0.0, but must be positive and finite"):
+        jaxce.arcface(c, y, scale=0.0)
 
 
 # What margins are for.

@@ -44,22 +44,6 @@ def test_value_and_gradient_are_exact_at_every_logit(name, options):
     assert_allclose(grad, np.array(slopes, float), rtol=1e-5, atol=underflow)
 
 
-def test_a_tiny_loss_keeps_its_digits_and_its_gradient():  # autodiff of optax's form gives 0
-    loss = sigmoid_binary_cross_entropy
-    for z, truth in ((20.0, 2.0611536e-9), (80.0, 1.8048514e-35)):
-        for sign, y in ((1, 1.0), (-1, 0.0)):
-            assert_allclose(loss(sign * z, y), truth, rtol=2e-7)
-            for grad in (loss.grad, jax.grad(loss), jax.jacfwd(loss)):
-                assert_allclose(grad(sign * z, y), -sign * truth, rtol=1e-6)
-
-
-def test_a_hopeless_positive_has_gradient_minus_one():  # timm's logarithm of a clamp gives 0
-    z, y = jnp.array([-20.0, -30.0, -100.0, -200.0, -1e4]), jnp.ones(5)
-    value, grad = asymmetric_loss.value_and_grad(z, y)
-    assert_allclose(value, -z, rtol=1e-6)
-    assert_allclose(grad, -1, rtol=1e-6)
-
-
 # Certainty.
 
 INF = np.inf
@@ -194,13 +178,6 @@ def test_labels_are_integers_booleans_or_floating(name, rng):
 def test_one_component_has_no_axes(name):
     for found in getattr(jaxce, name).value_and_grad(0.3, 1):
         assert found.shape == ()
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("labels", [[-1.0, 1.0], [0.0, 2.0], [0.0, np.nan]])
-def test_labels_outside_zero_and_one_are_an_error(name, labels):
-    with pytest.raises(ValueError, match=r"labels ranges from .* \[0, 1\]: use \(labels \+ 1\) / 2"):
-        getattr(jaxce, name)(np.zeros(2), np.array(labels))
 
 
 # Mathematics. M numbers are those of the specification.
