@@ -76,6 +76,11 @@ def test_smoothing_outside_zero_and_one_is_refused():
         jaxce.smooth_labels(jnp.eye(2), 0.1, where=jnp.ones((2, 2)))
 
 
+def test_the_only_class_that_counts_keeps_all_of_the_mass():
+    alone = jnp.array([False, True, False])
+    assert_array_equal(jaxce.smooth_labels(jnp.array([0.0, 1.0, 0.0]), 0.5, where=alone), [0.0, 1.0, 0.0])
+
+
 # The soft cap.
 
 

@@ -173,3 +173,14 @@ def test_features_and_kernel_must_fit(function):
         function(jnp.ones((2, 3)), jnp.ones(3))
     with pytest.raises(TypeError, match="kernel must be floating-point"):
         function(jnp.ones((2, 3)), jnp.ones((3, 4), int))
+
+
+@pytest.mark.parametrize("margin", [1, 2, 3])
+def test_second_derivatives_of_l_softmax_are_zero_at_zero_features(margin):
+    kernel = jnp.array([[1.0, 2.0], [0.5, -1.0]])
+
+    def target(features):
+        return jaxce.large_margin_softmax(features, kernel, jnp.array(0), margin=margin)[0]
+
+    for hessian in (jax.hessian(target), jax.jacrev(jax.grad(target))):
+        assert_array_equal(hessian(jnp.zeros(2)), jnp.zeros((2, 2)))
