@@ -55,7 +55,7 @@ def claim(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
             yield
         except OSError as error:
             raise TrainingError(
-                f"cannot write to {workdir}: {error.strerror or error}; when that is mended, --resume goes on "
+                f"cannot write to {workdir}: {error.strerror or error}; once that is corrected, --resume continues "
                 f"from the last checkpoint"
             ) from error
 

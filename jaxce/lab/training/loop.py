@@ -143,7 +143,7 @@ def run(
                 if signal and not last:
                     raise Stopped(
                         f"{signal} came, and epoch {epoch + 1} of {config.epochs} is saved: "
-                        f"--resume --workdir {workdir} goes on"
+                        f"--resume --workdir {workdir} continues"
                     )
 
         scores = jax.device_get(evaluate(state, numbers, test))

@@ -184,7 +184,7 @@ def test_an_example_that_cannot_be_read_is_told_in_one_line(small_blocks):
         def __getitem__(self, i):
             raise OSError("Input/output\nerror")
 
-    message = r"^cannot read the training examples: OSError: Input/output error; when"
+    message = r"^cannot read the training examples: OSError: Input/output error; once"
     with pytest.raises(TrainingError, match=message):
         next(read_blocks(replace(NUMBERED, source=Torn()), 0, BATCH, range(1)))
 

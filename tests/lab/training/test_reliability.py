@@ -222,7 +222,7 @@ def test_a_signal_saves_and_stops_with_one_line(front_door, tmp_path):
     epoch = len(rows(workdir))
     assert status == 1
     assert errors == (
-        f"stopped: SIGTERM came, and epoch {epoch} of 100000 is saved: --resume --workdir {workdir} goes on\n"
+        f"stopped: SIGTERM came, and epoch {epoch} of 100000 is saved: --resume --workdir {workdir} continues\n"
     )
     assert epochs_saved(workdir)[-1] == epoch > 20
 
@@ -439,7 +439,7 @@ def test_a_limit_on_the_size_of_files_is_one_line(front_door, unbroken, tmp_path
     # The compiled programs are larger too, and are done without.
     status, _, errors = ends(front_door(*flags, before=before, cache=tmp_path / "cache"))
     assert errors == (
-        f"error: cannot write to {workdir}: File too large; when that is mended, --resume goes on from the "
+        f"error: cannot write to {workdir}: File too large; once that is corrected, --resume continues from the "
         f"last checkpoint\n"
     )
     assert status == 1
