@@ -55,8 +55,8 @@ def claim(workdir: Path, config: Config, resume: bool) -> Iterator[None]:
             yield
         except OSError as error:
             raise TrainingError(
-                f"cannot write to {workdir}: {error.strerror or error}; once that is corrected, --resume continues "
-                f"from the last checkpoint"
+                f"cannot write to {workdir}: {error.strerror or error}; once that is corrected, --resume "
+                f"continues from the last checkpoint"
             ) from error
 
 

@@ -439,8 +439,8 @@ def test_a_limit_on_the_size_of_files_is_one_line(front_door, unbroken, tmp_path
     # The compiled programs are larger too, and are done without.
     status, _, errors = ends(front_door(*flags, before=before, cache=tmp_path / "cache"))
     assert errors == (
-        f"error: cannot write to {workdir}: File too large; once that is corrected, --resume continues from the "
-        f"last checkpoint\n"
+        f"error: cannot write to {workdir}: File too large; once that is corrected, --resume continues from "
+        f"the last checkpoint\n"
     )
     assert status == 1
     assert 0 < epochs_saved(workdir)[-1] < EPOCHS
