@@ -322,12 +322,13 @@ def test_extreme_logits_give_finite_values_and_derivatives(name, which, rng):
 
         value, closed = loss.value_and_grad(z, labels, **options)
         grad, along = jax.jvp(jax.grad(total), (z,), (jnp.ones_like(z),))
-        return value, closed, grad, along
+        reverse_twice = jax.grad(lambda z: jax.grad(total)(z).sum())(z)
+        return value, closed, grad, along, reverse_twice
 
-    value, closed, grad, along = everything(logits)
+    value, closed, grad, *second = everything(logits)
     assert (value >= -1e-6).all()  # no NaN
     assert_allclose(grad, closed, rtol=1e-6, atol=1e-37)
-    for found in (value, closed, along):
+    for found in (value, closed, *second):
         assert np.isfinite(found).all()
 
 

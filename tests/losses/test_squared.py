@@ -52,11 +52,6 @@ def test_squared_error_is_blind_to_the_position_of_the_error():  # M10
     assert_allclose(ours, 0.25 / 50, rtol=1e-5)
 
 
-def test_squared_error_of_half_precision_is_computed_in_float32():
-    x, y = jnp.array([256.0, 0.1], jnp.bfloat16), jnp.array([1.0, 0.0])
-    assert_array_equal(squared_error(x, y), (x.astype(jnp.float32) - y) ** 2)
-
-
 # The classification error.
 
 
