@@ -22,7 +22,7 @@ from jaxce.lab.training.processes import join
 from jaxce.lab.training.step import make_train
 
 ROOT = Path(__file__).parents[3]
-HEAD = [str(ROOT / "tests" / "head_process.py")]
+HEAD = [str(ROOT / "tests" / "heads" / "head_process.py")]
 RUN = [str(ROOT / "train.py"), "iris", "--model=mlp", "--widths", "4", "--batch-size=32", "--ema-decay=0.9"]
 
 
