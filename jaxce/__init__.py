@@ -11,6 +11,7 @@ from jaxce.losses.margin import *
 from jaxce.losses.cosines import *
 from jaxce.losses.adjustments import *
 from jaxce.heads import *
+from jaxce.ball_arithmetic import *
 from jaxce.verification import verify as verify
 
 __version__ = "0.1.0"
