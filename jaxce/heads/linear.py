@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num, Real
 
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
@@ -24,7 +24,7 @@ def linear_softmax_cross_entropy(
     *,
     bias: Float[ArrayLike, "classes"] | None = None,
     where: Bool[ArrayLike, "..."] | None = None,
-    class_weights: Float[ArrayLike, "classes"] | None = None,
+    class_weights: Real[ArrayLike, "classes"] | None = None,
     label_smoothing: ArrayLike = 0.0,
     z_loss: ArrayLike = 0.0,
     soft_cap: ArrayLike | None = None,
@@ -93,7 +93,7 @@ def linear_loss(
     labels: Num[ArrayLike, "..."],
     *,
     bias: Float[ArrayLike, "classes"] | None = None,
-    weights: Num[ArrayLike, "*batch"] | None = None,
+    weights: Num[ArrayLike, "*batch"] | Bool[ArrayLike, "*batch"] | None = None,
     reduction: str = "mean",
     chunk_size: int | None = None,
     parallel: ClassParallel | None = None,
@@ -179,7 +179,7 @@ def linear_token_statistics(
     *,
     bias: Float[ArrayLike, "classes"] | None = None,
     where: Bool[ArrayLike, "..."] | None = None,
-    class_weights: Float[ArrayLike, "classes"] | None = None,
+    class_weights: Real[ArrayLike, "classes"] | None = None,
     label_smoothing: ArrayLike = 0.0,
     z_loss: ArrayLike = 0.0,
     soft_cap: ArrayLike | None = None,

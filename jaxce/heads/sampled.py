@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, ArrayLike, Float, Integer, Num, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num, PRNGKeyArray
 
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
@@ -79,7 +79,7 @@ def partial_fc(
     loss: Callable[[Array, Array], Array] = softmax_cross_entropy_with_integer_labels,
     cosines: bool = False,
     bias: Float[ArrayLike, "classes"] | None = None,
-    weights: Num[ArrayLike, "*batch"] | None = None,
+    weights: Num[ArrayLike, "*batch"] | Bool[ArrayLike, "*batch"] | None = None,
     reduction: str = "mean",
     chunk_size: int | None = None,
     parallel: ClassParallel | None = None,
@@ -151,7 +151,7 @@ def sampled_softmax(
     *,
     num_sampled: int,
     bias: Float[ArrayLike, "classes"] | None = None,
-    weights: Num[ArrayLike, "*batch"] | None = None,
+    weights: Num[ArrayLike, "*batch"] | Bool[ArrayLike, "*batch"] | None = None,
     reduction: str = "mean",
     chunk_size: int | None = None,
     parallel: ClassParallel | None = None,
