@@ -15,21 +15,12 @@ from jaxce.lab.config import load_config
 from jaxce.lab.data import DATASETS, Split
 from jaxce.lab.errors import TrainingError
 from jaxce.lab.metrics import number
-from jaxce.lab.sweep.plan import Plan
 from jaxce.lab.sweep.program import Program
 from jaxce.lab.sweep.run import sweep
 from jaxce.lab.training.loop import run
+from tests.lab.sweep.cases import IRIS, grid, rows_in
 
 ROOT = Path(__file__).parents[3]
-IRIS = replace(load_config("iris"), epochs=3)
-
-
-def grid(*over, base=IRIS):
-    return Plan("iris", base, over, "grid", None, False, "accuracy")
-
-
-def rows_in(workdir):
-    return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
