@@ -103,8 +103,8 @@ def partial_fc(
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example.
-        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, no fewer
-            than 256, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        chunk_size: Examples whose logits exist at one time. None: as many as make 30 MiB of logits, no fewer
+            than 240, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
         parallel: The axes of a mesh over which classes and examples are spread; each device samples of its own
             classes. None: no mesh.
 
@@ -174,8 +174,8 @@ def sampled_softmax(
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example.
-        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, no fewer
-            than 256, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        chunk_size: Examples whose logits exist at one time. None: as many as make 30 MiB of logits, no fewer
+            than 240, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
         parallel: The axes of a mesh over which classes and examples are spread; each device draws as many as
             the others, among its own classes. None: no mesh.
 

@@ -208,7 +208,6 @@ def test_gradients_of_sampled_softmax_are_central_differences(rng, maybe_paralle
             assert_allclose((np.asarray(grad) * way).sum(), (head(*up) - head(*down)) / 2e-5, rtol=1e-6)
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 9, 2), reason="an older XLA copies the kernel")
 def test_a_step_over_a_million_classes_touches_the_sample():
     n, d, c, sample = 64, 16, 10**6, 4096
 
