@@ -384,6 +384,7 @@ def test_class_numbers_may_have_any_integer_dtype(name, rng, float64):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives(name, rng):
     loss, mesh = LOSSES[name], jax.sharding.Mesh(jax.devices()[:8], "batch")
     args = arguments(loss, rng, batch=(16,))

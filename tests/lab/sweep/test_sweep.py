@@ -186,6 +186,7 @@ def test_settings_worse_than_the_median_end_early(tmp_path, capsys):
     assert "pruned: valid accuracy" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_settings_spread_over_eight_devices_with_the_same_bits(command):
     script = """
 import jax, numpy as np
@@ -215,6 +216,7 @@ assert found[0] == found[1] and len(set(found[0])) == 12, found
     assert done.stdout.splitlines() == ["8 16 [2 2 2 2 1 1 1 1]", "1 12 [12]"]
 
 
+@pytest.mark.slow
 def test_the_best_settings_command_gives_its_accuracy(jaxce, tmp_path):
     done = jaxce("sweep", "iris", "--over", "learning_rate=0.01,0.5", "seed=seeds:2", "--epochs", "5")
     assert done.returncode == 0, done.stderr
