@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num, Real
 
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
@@ -24,7 +24,7 @@ def linear_softmax_cross_entropy(
     *,
     bias: Float[ArrayLike, "classes"] | None = None,
     where: Bool[ArrayLike, "..."] | None = None,
-    class_weights: Float[ArrayLike, "classes"] | None = None,
+    class_weights: Real[ArrayLike, "classes"] | None = None,
     label_smoothing: ArrayLike = 0.0,
     z_loss: ArrayLike = 0.0,
     soft_cap: ArrayLike | None = None,
@@ -51,7 +51,7 @@ def linear_softmax_cross_entropy(
         soft_cap: Bound c of the logits: c·tanh(z / c).
         reduction: "mean", "sum", or "none" for one loss per example.
         chunk_size: Examples whose logits exist at one time; that many times C, in float32, once or twice, is
-            the memory that it takes. None: as many as make 32 MiB of logits, but no fewer than 256, for every
+            the memory that it takes. None: as many as make 30 MiB of logits, but no fewer than 240, for every
             chunk reads the kernel and its gradient once and with fewer rows that takes longer than the
             products; and no more than make 512 MiB. On accelerators 256 MiB, 2048 and 1 GiB. On a mesh, of
             the examples and classes that one device has.
@@ -93,7 +93,7 @@ def linear_loss(
     labels: Num[ArrayLike, "..."],
     *,
     bias: Float[ArrayLike, "classes"] | None = None,
-    weights: Num[ArrayLike, "*batch"] | None = None,
+    weights: Num[ArrayLike, "*batch"] | Bool[ArrayLike, "*batch"] | None = None,
     reduction: str = "mean",
     chunk_size: int | None = None,
     parallel: ClassParallel | None = None,
@@ -115,8 +115,8 @@ def linear_loss(
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example, times its weight.
-        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, no fewer
-            than 256, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        chunk_size: Examples whose logits exist at one time. None: as many as make 30 MiB of logits, no fewer
+            than 240, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
         parallel: The axes of a mesh over which classes and examples are spread; None: no mesh.
 
     Returns:
@@ -179,7 +179,7 @@ def linear_token_statistics(
     *,
     bias: Float[ArrayLike, "classes"] | None = None,
     where: Bool[ArrayLike, "..."] | None = None,
-    class_weights: Float[ArrayLike, "classes"] | None = None,
+    class_weights: Real[ArrayLike, "classes"] | None = None,
     label_smoothing: ArrayLike = 0.0,
     z_loss: ArrayLike = 0.0,
     soft_cap: ArrayLike | None = None,
@@ -200,8 +200,8 @@ def linear_token_statistics(
         label_smoothing: ε in [0, 1]: the targets become (1 − ε)·q + ε/C, over the C classes not masked.
         z_loss: Coefficient of lse(z)².
         soft_cap: Bound c of the logits, c·tanh(z / c); it is part of the logits, and so in all the results.
-        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, no fewer
-            than 256, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        chunk_size: Examples whose logits exist at one time. None: as many as make 30 MiB of logits, no fewer
+            than 240, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
         parallel: The axes of a mesh over which classes and examples are spread; None: no mesh.
 
     Returns:

@@ -16,8 +16,8 @@ from jaxce.heads.passes import OfRows
 class ClassParallel(NamedTuple):
     """Which axes of a mesh the classes and the examples of a head are spread over.
 
-    Each device forms the logits of its own examples and its own classes, a chunk at a time; of a row, what
-    devices tell each other is sums, maxima and arg-maxima. The examples are cut up by jax.shard_map, the
+    Each device forms the logits of its own examples and its own classes, a chunk at a time; of a row, devices
+    exchange sums, maxima and arg-maxima alone. The examples are cut up by jax.shard_map, the
     classes by XLA's partitioner, which knows how to cut any reduction: so a loss needs no second definition
     for it. tests/heads/test_mesh.py asserts, on the compiled program of every loss, that no device holds a full
     row; a loss of your own that does something else with a row than reduce it (sort it, say) may gather it.
@@ -109,62 +109,39 @@ def weighted_sum(parallel: ClassParallel | None, loss: OfRows, chunk: int, *arra
     """`passes.weighted_sum` of all devices' examples."""
     if parallel is None:
         return passes.weighted_sum(loss, chunk, True, *arrays)
-    return _weighted_sum(parallel, loss, chunk, *arrays)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _weighted_sum(
-    parallel: ClassParallel,
-    loss: OfRows,
-    chunk: int,
-    features: Array,
-    kernel: Array,
-    bias: Array | None,
-    weights: Array,
-    rows: Any,
-    shared: Any,
-) -> Array:
-    by_row = P(parallel.batch_axes)
-    kernel, bias, shared = parallel.place((kernel, bias, shared), kernel.shape[1])
-    rows = parallel.place(rows, kernel.shape[1], parallel.batch_axes)
-
-    def of_device(*arrays: Any) -> Array:
-        total = passes.weighted_sum(loss, chunk, False, *arrays)
-        return jax.lax.psum(total, parallel.batch_axes) if parallel.batch_axes else total
-
-    arrays = features, kernel, bias, weights, rows, shared
-    return manual(parallel, parallel.batch_axes, of_device, (by_row, P(), P(), by_row, by_row, P()), P())(
-        *arrays
-    )
+    return _spread(parallel, (passes.weighted_sum, loss, chunk, False), True, *arrays)
 
 
 def map_rows(parallel: ClassParallel | None, function: OfRows, chunk: int, *arrays: Any) -> Any:
     """`passes.map_rows` of all devices' examples."""
     if parallel is None:
         return passes.map_rows(function, chunk, *arrays)
-    return _map_rows(parallel, function, chunk, *arrays)
+    return _spread(parallel, (passes.map_rows, function, chunk), False, *arrays)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _map_rows(
+def _spread(
     parallel: ClassParallel,
-    function: OfRows,
-    chunk: int,
+    call: tuple[Any, ...],
+    total: bool,
     features: Array,
     kernel: Array,
     bias: Array | None,
-    rows: Any,
-    shared: Any,
+    *rest: Any,
 ) -> Any:
-    by_row = P(parallel.batch_axes)
-    kernel, bias, shared = parallel.place((kernel, bias, shared), kernel.shape[1])
-    rows = parallel.place(rows, kernel.shape[1], parallel.batch_axes)
+    """A function of passes.py, `call`, on each device's examples; `total`: added up over the devices."""
+    (function, *static), (*by_row, shared) = call, rest
+    batch, num_classes = P(parallel.batch_axes), kernel.shape[1]
+    kernel, bias, shared = parallel.place((kernel, bias, shared), num_classes)
+    by_row = parallel.place(by_row, num_classes, parallel.batch_axes)
 
     def of_device(*arrays: Any) -> Any:
-        return passes.map_rows(function, chunk, *arrays)
+        found = function(*static, *arrays)
+        return jax.lax.psum(found, parallel.batch_axes) if total and parallel.batch_axes else found
 
-    arrays = features, kernel, bias, rows, shared
-    return manual(parallel, parallel.batch_axes, of_device, (by_row, P(), P(), by_row, P()), by_row)(*arrays)
+    in_specs = (batch, P(), P(), *(batch for _ in by_row), P())
+    spread = manual(parallel, parallel.batch_axes, of_device, in_specs, P() if total else batch)
+    return spread(features, kernel, bias, *by_row, shared)
 
 
 def manual(

@@ -19,7 +19,7 @@ BLOCK_BYTES = 2**23
 def rows_per_chunk(num_rows: int, num_classes: int) -> int:
     """How many rows to take at a time; see linear_softmax_cross_entropy for the rule and its reason."""
     on_cpu = jax.default_backend() == "cpu"
-    few, small, large = (256, 2**25, 2**29) if on_cpu else (2048, 2**28, 2**30)
+    few, small, large = (240, 30 * 2**20, 2**29) if on_cpu else (2048, 2**28, 2**30)
     row = 4 * max(num_classes, 1)
     return max(1, min(num_rows, max(small // row, min(few, large // row))))
 

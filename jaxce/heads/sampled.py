@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, ArrayLike, Float, Integer, Num, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num, PRNGKeyArray
 
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
@@ -79,7 +79,7 @@ def partial_fc(
     loss: Callable[[Array, Array], Array] = softmax_cross_entropy_with_integer_labels,
     cosines: bool = False,
     bias: Float[ArrayLike, "classes"] | None = None,
-    weights: Num[ArrayLike, "*batch"] | None = None,
+    weights: Num[ArrayLike, "*batch"] | Bool[ArrayLike, "*batch"] | None = None,
     reduction: str = "mean",
     chunk_size: int | None = None,
     parallel: ClassParallel | None = None,
@@ -103,8 +103,8 @@ def partial_fc(
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example.
-        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, no fewer
-            than 256, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        chunk_size: Examples whose logits exist at one time. None: as many as make 30 MiB of logits, no fewer
+            than 240, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
         parallel: The axes of a mesh over which classes and examples are spread; each device samples of its own
             classes. None: no mesh.
 
@@ -151,7 +151,7 @@ def sampled_softmax(
     *,
     num_sampled: int,
     bias: Float[ArrayLike, "classes"] | None = None,
-    weights: Num[ArrayLike, "*batch"] | None = None,
+    weights: Num[ArrayLike, "*batch"] | Bool[ArrayLike, "*batch"] | None = None,
     reduction: str = "mean",
     chunk_size: int | None = None,
     parallel: ClassParallel | None = None,
@@ -174,8 +174,8 @@ def sampled_softmax(
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
             0 contributes nothing, even if it is not finite.
         reduction: "mean", "sum", or "none" for one loss per example.
-        chunk_size: Examples whose logits exist at one time. None: as many as make 32 MiB of logits, no fewer
-            than 256, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
+        chunk_size: Examples whose logits exist at one time. None: as many as make 30 MiB of logits, no fewer
+            than 240, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
         parallel: The axes of a mesh over which classes and examples are spread; each device draws as many as
             the others, among its own classes. None: no mesh.
 

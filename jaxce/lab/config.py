@@ -253,11 +253,6 @@ def name_of(function: Callable[..., object]) -> str:
     return f"{module}:{name}"
 
 
-def is_static(record: Any, option: str) -> bool:
-    """Whether an option of a loss or head in jaxce.LOSSES has to be a Python integer, and cannot be traced."""
-    return option in record.static
-
-
 def check_loss(config: Config) -> None:
     """Raise ConfigError when the loss, or one of its options, does not fit."""
     choose("loss", config.loss, TRAINABLE_LOSSES)
@@ -296,7 +291,7 @@ def check_head(config: Config) -> None:
     for name, value in options.items():
         if name not in head.options:
             raise ConfigError(f"{name} is no option of {config.head}")
-        if is_static(head, name):
+        if name in head.static:
             check(
                 f"{name} of {config.head}",
                 value,

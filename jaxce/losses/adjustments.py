@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxce.losses import checks
-from jaxce.losses.loss import closed_form
+from jaxce.losses.evaluation import closed_form
 
 __all__ = ["smooth_labels", "soft_cap", "weighted_mean"]
 

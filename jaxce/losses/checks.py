@@ -2,6 +2,7 @@
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,7 @@ def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None) -
     return as_array(labels)
 
 
-class Option:
+class Option(ABC):
     """How one option of a loss is checked; calling it gives the value to compute with.
 
     Attributes:
@@ -76,13 +77,18 @@ class Option:
     neutral: float | None = None
     static: bool = False
 
+    @abstractmethod
     def __call__(self, name: str, value: Any, num_classes: int) -> Any:
         """The checked value; ValueError or TypeError with a sentence otherwise."""
-        raise NotImplementedError
 
     def is_fixed(self, value: Any) -> bool:
         """Whether a checked value shapes the program rather than entering it."""
         return self.static or (isinstance(value, float) and value == self.neutral)
+
+
+def does_something(option: Any) -> bool:
+    """Whether an option has to be computed with: a neutral one reaches a loss as a plain number, or as None."""
+    return isinstance(option, jax.Array)
 
 
 @dataclass(frozen=True)

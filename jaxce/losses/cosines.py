@@ -8,7 +8,8 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 
 from jaxce.losses import checks, definitions
 from jaxce.losses.checks import Degree
-from jaxce.losses.loss import closed_form, loss
+from jaxce.losses.evaluation import closed_form
+from jaxce.losses.loss import loss
 from jaxce.losses.margin import clipped, of_label, psi, with_target
 
 __all__ = ["large_margin_softmax", "normalized_cosines", "unit_vectors"]

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer
 
 from jaxce.losses import definitions
-from jaxce.losses.checks import Degree, Number
-from jaxce.losses.loss import does_something, loss
+from jaxce.losses.checks import Degree, Number, does_something
+from jaxce.losses.loss import loss
 
 __all__ = ["arcface", "combined_margin", "cosface", "soft_margin_softmax", "sphereface"]
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from jaxce.losses import definitions
-from jaxce.losses.checks import Number, PerClass
-from jaxce.losses.loss import does_something, loss
+from jaxce.losses.checks import Number, PerClass, does_something
+from jaxce.losses.loss import loss
 from jaxce.losses.numerics import power, quotient
 
 __all__ = ["asymmetric_loss", "sigmoid_binary_cross_entropy", "sigmoid_focal_loss"]

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Real
 
 from jaxce.losses import definitions
-from jaxce.losses.checks import Number, PerClass
-from jaxce.losses.loss import does_something, loss
+from jaxce.losses.checks import Number, PerClass, does_something
+from jaxce.losses.loss import loss
 from jaxce.losses.numerics import Softmax, label_softmax, power, quotient, softmax, sum_except, sums_of_others
 
 __all__ = [

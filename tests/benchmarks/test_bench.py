@@ -29,6 +29,7 @@ def test_times_are_of_one_step_without_the_first_turn():
 
 
 @pytest.mark.parametrize(("goal", "verdict"), [(2.0, "met"), (200.0, "missed")])
+@pytest.mark.slow
 def test_the_table_says_whether_a_goal_was_met(goal, verdict, monkeypatch, capsys):
     work = Work(
         "w", "words", lambda: {"jaxce": sleeps(0.001), "peer": sleeps(0.01), "absent": None}, {"peer": goal}

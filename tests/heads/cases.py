@@ -10,10 +10,17 @@ from numpy.testing import assert_allclose
 
 import jaxce
 
-# for what is compared in float64: formulas are, not the speed of machine code
+# for comparisons of formulas in float64
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 LABEL_LOSS = jaxce.softmax_cross_entropy_with_integer_labels
+
+# What linear_loss takes as it is.
+LOSSES_OF_ROWS = {
+    name: loss
+    for name, loss in jaxce.LOSSES.items()
+    if loss.inputs in ("logits", "predictions", "log_probs") and loss.returns == "losses"
+}
 
 
 def arrays(rng, n=77, d=6, c=203, dtype=np.float32):

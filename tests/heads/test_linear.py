@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import jaxce
 from jaxce import linear_loss, linear_softmax_cross_entropy, linear_token_statistics
-from tests.heads.cases import LABEL_LOSS, arrays, assert_near, plain, quick_jit
+from tests.heads.cases import LABEL_LOSS, LOSSES_OF_ROWS, arrays, assert_near, plain, quick_jit
 
 
 def gradient(function, args):
@@ -187,11 +187,6 @@ def test_a_mean_over_nothing_is_zero_with_zero_gradients(rng):
     assert linear_loss(LABEL_LOSS, x, w, y, weights=np.zeros(77)) == 0
 
 
-LOSSES_OF_ROWS = {
-    name: loss.value
-    for name, loss in jaxce.LOSSES.items()
-    if loss.inputs in ("logits", "predictions", "log_probs") and loss.returns == "losses"
-}
 # for the head, what others of the list are too: a loss of integers, of distributions, of components
 OF_THE_SAME_KIND = (
     "poly_loss_cross_entropy",

@@ -20,7 +20,7 @@ from jaxce import (
     sampled_softmax,
 )
 from jaxce.heads import passes
-from tests.heads.cases import LABEL_LOSS, longest_axis
+from tests.heads.cases import LABEL_LOSS, LOSSES_OF_ROWS, longest_axis
 
 N, D, C = 24, 8, 512
 
@@ -49,13 +49,6 @@ def assert_equal_and_no_full_row(head, args, given, parallel, rtol=2e-5):
     for found, wanted in zip(jax.tree.leaves(program(*args, given)), jax.tree.leaves(expected), strict=True):
         assert_allclose(found, wanted, rtol=rtol, atol=rtol / 10 * max(np.abs(wanted).max(), 1e-2))
     assert longest_axis(program) < C
-
-
-LOSSES_OF_ROWS = {
-    name: loss
-    for name, loss in jaxce.LOSSES.items()
-    if loss.inputs in ("logits", "predictions", "log_probs") and loss.returns == "losses"
-}
 
 
 # the reductions of a row that these make are also made by a loss that is not slow

@@ -75,6 +75,7 @@ def test_the_config_has_a_million_classes():
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow
 def test_a_run_learns_to_name_them_among_all(way, config, tmp_path):
     summary = run(replace(config, epochs=8, **WAYS[way]), tmp_path / "run")
     assert summary["test"]["accuracy"] > 0.9
@@ -86,7 +87,7 @@ def test_a_run_learns_to_name_them_among_all(way, config, tmp_path):
 
 
 @pytest.mark.parametrize("head", ["cosface", None])
-@pytest.mark.parametrize("class_devices", [8, 2])
+@pytest.mark.parametrize("class_devices", [pytest.param(8, marks=pytest.mark.slow), 2])
 def test_classes_spread_over_devices_are_those_on_one(head, class_devices, config):
     # With a sample of all classes, which is no sample, on one device.
     config = replace(config, num_sampled=CLASSES, **({} if head else NO_HEAD))

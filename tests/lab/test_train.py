@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxce.cli import main
 from jaxce.lab.config import Config, find_configs
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,7 @@ def test_help_lists_every_flag_with_its_meaning_and_every_config(python):
     assert "Passes over the training examples. (default: 100)" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_cache_folder_that_cannot_be_made_is_done_without(python, tmp_path):
     (tmp_path / "file").touch()
     done = python(*TRAIN, *TINY, XDG_CACHE_HOME=str(tmp_path / "file"))
@@ -96,47 +98,56 @@ def test_a_cache_folder_that_cannot_be_made_is_done_without(python, tmp_path):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        ([*TRAIN, "--learn-rate", "1"], "unknown flag --learn-rate, did you mean --learning-rate?"),
-        ([*TRAIN, "digit"], "unknown config 'digit', did you mean digits?"),
-        ([*TRAIN, "wrong.py"], "wrong.py, line 2: NameError: name 'Confg' is not defined"),
-        ([*TRAIN, "nowhere.py"], "there is no config file nowhere.py"),
-        ([*TRAIN, "iris", "--epochs", "many"], "--epochs takes a whole number, not 'many'"),
-        ([*TRAIN, "iris", "--learning-rate=fast"], "--learning-rate takes a number, not 'fast'"),
-        ([*TRAIN, "--clip-norm", "high"], "--clip-norm takes a number or None, not 'high'"),
-        ([*TRAIN, "--widths", "8", "x"], "--widths takes whole numbers or None, not '8 x'"),
+        (["train", "--learn-rate", "1"], "unknown flag --learn-rate, did you mean --learning-rate?"),
+        (["train", "digit"], "unknown config 'digit', did you mean digits?"),
+        (["train", "wrong.py"], "wrong.py, line 2: NameError: name 'Confg' is not defined"),
+        (["train", "nowhere.py"], "there is no config file nowhere.py"),
+        (["train", "iris", "--epochs", "many"], "--epochs takes a whole number, not 'many'"),
+        (["train", "iris", "--learning-rate=fast"], "--learning-rate takes a number, not 'fast'"),
+        (["train", "--clip-norm", "high"], "--clip-norm takes a number or None, not 'high'"),
+        (["train", "--widths", "8", "x"], "--widths takes whole numbers or None, not '8 x'"),
         (
-            [*TRAIN, "--optimizer", "adm"],
+            ["train", "--optimizer", "adm"],
             "--optimizer takes one of sgd, momentum, adam, adamw, lamb, lion, not 'adm'",
         ),
-        ([*TRAIN, "--joint-softmax", "False"], "--joint-softmax takes no value, not 'False'"),
-        ([*TRAIN, "--resume=yes", "--workdir", "x"], "--resume takes no value, not 'yes'"),
-        ([*TRAIN, "--loss", "softmax"], "unknown loss 'softmax', did you mean softmax_focal_loss?"),
-        ([*TRAIN, "--data", "digit"], "unknown data 'digit', did you mean digits?"),
+        (["train", "--joint-softmax", "False"], "--joint-softmax takes no value, not 'False'"),
+        (["train", "--resume=yes", "--workdir", "x"], "--resume takes no value, not 'yes'"),
+        (["train", "--loss", "softmax"], "unknown loss 'softmax', did you mean softmax_focal_loss?"),
+        (["train", "--data", "digit"], "unknown data 'digit', did you mean digits?"),
         (
-            [*TRAIN, "--gamma", "2"],
+            ["train", "--gamma", "2"],
             "gamma is no option of softmax_cross_entropy_with_integer_labels, which takes",
         ),
-        ([*TRAIN, "--label-smoothing", "1.5"], "label_smoothing is 1.5"),
-        ([*TRAIN, "--epochs", "0"], "epochs must be at least 1, not 0"),
-        ([*TRAIN, "digits", "iris"], "cannot read 'iris': CONFIG comes first, then flags"),
+        (["train", "--label-smoothing", "1.5"], "label_smoothing is 1.5"),
+        (["train", "--epochs", "0"], "epochs must be at least 1, not 0"),
+        (["train", "digits", "iris"], "cannot read 'iris': CONFIG comes first, then flags"),
         (
-            [*TRAIN, "iris", "--valid-fraction", "0.01"],
+            ["train", "iris", "--valid-fraction", "0.01"],
             "valid_fraction = 0.01 and test_fraction = 0.2 leave 2 of 150 examples for valid",
         ),
-        ([*TRAIN, "--resume"], "--resume needs --workdir"),
-        ([*TRAIN, "--resume", "--workdir", "nowhere"], "nothing to resume: "),
-        (["-m", "jaxce", "trian"], "unknown command 'trian', did you mean train?"),
+        (["train", "--resume"], "--resume needs --workdir"),
+        (["train", "--resume", "--workdir", "nowhere"], "nothing to resume: "),
+        (["trian"], "unknown command 'trian', did you mean train?"),
     ],
     ids=lambda value: None if isinstance(value, list) else value.partition(",")[0],
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(args, line, python, tmp_path):
+def test_a_mistake_is_one_line_and_leaves_nothing(args, line, tmp_path, monkeypatch, capsys):
     (tmp_path / "wrong.py").write_text("from jaxce.lab.config import Config\nconfig = Confg()\n")
-    done = python(*args)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {line}")
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["jaxce", *args])
+    assert main() == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {line}")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
     assert {path.name for path in tmp_path.rglob("*")} <= {"wrong.py", "runs"}
+
+
+@pytest.mark.parametrize("args", [TRAIN, MODULE])
+def test_a_mistake_ends_the_process_with_two(args, python):
+    done = python(*args, "digit")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown config 'digit', did you mean digits?")
 
 
 def test_a_run_that_fails_says_why_in_one_line(python):

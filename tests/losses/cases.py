@@ -8,7 +8,7 @@ import pytest
 
 from jaxce import LOSSES
 
-# for what is compared in float64: formulas are, not the speed of machine code
+# for comparisons of formulas and layouts; digits and extremes are tested as users compile
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 CLASSES, FEATURES = 4, 3  # the cases of the records have four classes

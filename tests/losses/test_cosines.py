@@ -175,7 +175,9 @@ def test_features_and_kernel_must_fit(function):
         function(jnp.ones((2, 3)), jnp.ones((3, 4), int))
 
 
-@pytest.mark.parametrize("margin", [1, 2, 3])
+@pytest.mark.parametrize(
+    "margin", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_second_derivatives_of_l_softmax_are_zero_at_zero_features(margin):
     kernel = jnp.array([[1.0, 2.0], [0.5, -1.0]])
 

@@ -73,7 +73,7 @@ def own_entries(loss, jacobians):
 def in_every_mode(loss, inputs, *rest, **options):
     """The value, and the gradient of the sum in closed form, in reverse mode and in forward mode."""
 
-    @jax.jit
+    @quick_jit
     def everything(x):
         def total(x):
             return loss.value(x, *rest, **options).sum()
@@ -195,7 +195,7 @@ def test_a_batch_is_its_examples_also_under_vmap_and_jit(name, rng):
     def value_then_grad(*args):
         return loss.value(*args), loss.grad(*args)
 
-    mapped = jax.jit(jax.vmap(jax.vmap(value_then_grad, axes), axes))(*(jnp.asarray(a) for a in args))
+    mapped = quick_jit(jax.vmap(jax.vmap(value_then_grad, axes), axes))(*(jnp.asarray(a) for a in args))
     near = functools.partial(assert_allclose, rtol=1e-5, atol=1e-5)
     jax.tree.map(near, loss.value_and_grad(*args), mapped)
 
@@ -384,13 +384,14 @@ def test_class_numbers_may_have_any_integer_dtype(name, rng, float64):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives(name, rng):
     loss, mesh = LOSSES[name], jax.sharding.Mesh(jax.devices()[:8], "batch")
     args = arguments(loss, rng, batch=(16,))
     specs = (P("batch"), P(), P("batch")) if loss.inputs == "features" else (P("batch"),) * len(args)
     spread = jax.shard_map(loss.value_and_grad, mesh=mesh, in_specs=specs[: len(args)], out_specs=P("batch"))
 
-    @jax.jit
+    @quick_jit
     def everything(x):
         return spread(x, *args[1:]), jax.grad(lambda x: spread(x, *args[1:])[0].sum())(x)
 
@@ -487,7 +488,7 @@ def test_a_label_that_names_no_class_raises_or_is_nan_in_jit(name, label, rng):
         with pytest.raises(ValueError, match=rf"labels holds {label}, but there are 4 classes.*\[0, 4\)"):
             function(inputs, *rest)
 
-    @jax.jit
+    @quick_jit
     def everything(inputs, *rest):
         def value(inputs):
             return loss.value(inputs, *rest)

@@ -15,7 +15,8 @@ import jaxce
 from jaxce import LOSSES
 from jaxce.losses import checks
 from jaxce.losses import loss as module
-from jaxce.losses.loss import LossFunction, closed_form, loss
+from jaxce.losses.evaluation import closed_form
+from jaxce.losses.loss import LossFunction, loss
 
 FUNCTIONS = ("value", "grad", "value_and_grad")
 INTEGER = jaxce.softmax_cross_entropy_with_integer_labels
@@ -168,12 +169,12 @@ def test_a_neutral_option_leaves_no_trace_in_the_program():
 
 def test_a_loss_compiles_once_for_each_layout():
     INTEGER(Z, Y)
-    before = module._run._cache_size()
+    before = module.evaluate._cache_size()
     INTEGER(Z + 1, Y)
     INTEGER(Z, Y[::-1])
-    assert module._run._cache_size() == before
+    assert module.evaluate._cache_size() == before
     INTEGER(np.zeros((5, 3), np.float32), np.zeros(5, int))
-    assert module._run._cache_size() == before + 1
+    assert module.evaluate._cache_size() == before + 1
 
 
 # A loss of one's own, with everything that the decorator looks after.

@@ -33,6 +33,7 @@ def planted(loss, value=None, grad=None):
 
 
 @pytest.mark.parametrize("name", jaxce.LOSSES)
+@pytest.mark.slow
 def test_every_loss_is_exact_in_float32(name):
     loss = jaxce.LOSSES[name]
     for case in ({}, *loss.cases[-1:]):

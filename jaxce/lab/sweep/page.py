@@ -67,26 +67,19 @@ def write_page(rows: Sequence[Row], importance: Importance | None, plan: Plan, p
 
 def importance_figure(importance: Importance) -> Figure:
     """A bar for each share, in the order of the table."""
-    names = list(importance.shares)[::-1]
-    shares = [importance.shares[name] for name in names]
-    errors = [importance.errors[name] for name in names] if importance.errors else None
+    names, shares = list(importance.shares)[::-1], list(importance.shares.values())[::-1]
 
     def draw(axes: Axes) -> None:
-        axes.barh(range(len(names)), shares, color=BLUE, height=0.55, xerr=errors, ecolor=GREY)
-        axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
-        for i, (name, share) in enumerate(zip(names, shares, strict=True)):
-            end = share + (errors[i] if errors else 0)
-            axes.text(end, i, f" {importance.show(name)}", va="center", color=BLUE, fontsize=8.5)
+        bars = axes.barh([name.replace("_", " ") for name in names], shares, color=BLUE, height=0.55)
+        axes.bar_label(bars, [f"{100 * share:.0f} %" for share in shares], padding=3, color=BLUE, fontsize=8.5)
         axes.set(xlim=(0, 1.3 * max(shares)), xlabel="share of the variance")
         axes.xaxis.set_major_formatter(percent)
         axes.grid(visible=False, axis="y")
 
-    words = ", ".join(f"{name} {importance.show(name)}" for name in importance.shares)
-    method = importance.method[0].upper() + importance.method[1:]
     svg = chart(draw, 4.4, 0.9 + 0.42 * len(names))
-    return Figure(
-        "What explains the differences", svg, f"Bar chart of shares of the variance: {words}.", f"{method}."
-    )
+    alt = f"Bar chart of shares of the variance: {importance.words}."
+    method = importance.method[0].upper() + importance.method[1:]
+    return Figure("What explains the differences", svg, alt, f"{method}.")
 
 
 def parallel_coordinates(rows: Sequence[Row], fields: Sequence[str], metric: str) -> Figure:

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
-from jaxce.lab.config import HYPERPARAMS, Config, is_static
+from jaxce.lab.config import HYPERPARAMS, Config
 from jaxce.lab.errors import ConfigError, quiet
 from jaxce.lab.sweep.space import Space, apply, parse_space, show
 from jaxce.losses import LOSSES
@@ -145,7 +145,7 @@ def program_of(config: Config) -> Config:
     False
     """
     traced = {name for name in HYPERPARAMS if getattr(config, name) is not None}
-    if config.margin is not None and config.head is not None and is_static(LOSSES[config.head], "margin"):
+    if config.margin is not None and config.head is not None and "margin" in LOSSES[config.head].static:
         traced.remove("margin")
     like = copy(config)
     # Not through replace: 0.5, the same for all, need not be in the range of each.

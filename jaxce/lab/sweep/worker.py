@@ -207,8 +207,11 @@ def watching(study: Study, console: Console) -> Iterator[Watch]:
             if row["setting"] not in shown:
                 shown.add(row["setting"])
                 count, setting = f"{len(shown)}/{study.num_settings}", describe(row["values"])
+                metric = find_metric(plan.metric, row["loss"])
                 score = (
-                    f"valid {plan.metric} {row['valid'][plan.metric]:.4f}" if "valid" in row else row["error"]
+                    f"valid {metric.words} {metric.show(row['valid'][metric.name])}"
+                    if "valid" in row
+                    else row["error"]
                 )
                 console.print(f"{count}  {setting}  {row['state']}: {score}", soft_wrap=True)
         lines = []

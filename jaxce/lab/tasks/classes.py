@@ -13,11 +13,11 @@ from jaxce import LOSSES
 from jaxce.lab import charts
 from jaxce.lab.charts import Example, Figure, Gallery, Sections, Table, in_hundredths
 from jaxce.lab.metrics import Metric, Reliability, of_each_class, reliability
-from jaxce.lab.tasks.task import ACCURACY, CROSS_ENTROPY, MOST_CLASSES, Hyperparams, Predictions, Task
+from jaxce.lab.tasks.task import ACCURACY, CROSS_ENTROPY, MOST_CLASSES, Hyperparams, OutputTask, Predictions
 
 
 @dataclass(frozen=True)
-class ClassTask(Task):
+class ClassTask(OutputTask):
     """One of `num_classes` classes an example.
 
     A loss of binary labels sees one output for two classes, class 1 against class 0, and otherwise one output

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import jaxce
 from jaxce import LOSSES, TokenStatistics
 from jaxce.lab.charts import Sections
-from jaxce.lab.config import Config, is_static
+from jaxce.lab.config import Config
 from jaxce.lab.data import Dataset
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.metrics import Metric
@@ -59,7 +59,7 @@ class EmbeddingTask(Task):
         """The task of a config and its data."""
         num_classes, head = len(dataset.classes), config.head
         check_classes(config, num_classes)
-        is_degree = head is not None and config.margin is not None and is_static(LOSSES[head], "margin")
+        is_degree = head is not None and config.margin is not None and "margin" in LOSSES[head].static
         return cls(
             config.loss,
             num_classes,

@@ -9,13 +9,13 @@ from jaxtyping import Array, Float
 from jaxce.lab import charts
 from jaxce.lab.charts import Figure, Sections
 from jaxce.lab.metrics import Metric
-from jaxce.lab.tasks.task import Hyperparams, Predictions, Task
+from jaxce.lab.tasks.task import Hyperparams, OutputTask, Predictions
 
 R2 = Metric("r2", "R²")
 
 
 @dataclass(frozen=True)
-class NumberTask(Task):
+class NumberTask(OutputTask):
     """A real number an example, and one output, which is the prediction. There is no cross-entropy of it."""
 
     kind = "number"

@@ -1,5 +1,6 @@
 """What every task has: a loss on a network's outputs, metrics, and what a report says of its predictions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
@@ -50,7 +51,7 @@ class Predictions(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ABC):
     """What a network's outputs mean: a loss of `jaxce.LOSSES` on them, predictions, and how good they are.
 
     A subclass is one kind of task, and is listed in TASKS. What a kind does not override, it does not have.
@@ -97,27 +98,12 @@ class Task:
         """Parameters beside the network's; `measure` gets them back."""
         return {}
 
-    def losses(self, outputs: Array, labels: Any, hyperparams: Hyperparams) -> Float[Array, "batch"]:
-        """One loss per example, with those `hyperparams` that are options of a loss; outputs' losses add up."""
-        raise NotImplementedError
-
     def values(self, outputs: Array, targets: Any, hyperparams: Hyperparams) -> Float[Array, "batch"]:
         """The values of the loss, added up over the outputs of an example."""
         options = {name: value for name, value in hyperparams.items() if name in LOSS_OPTIONS}
         return LOSSES[self.loss].value(outputs, targets, **options).reshape(len(outputs), -1).sum(-1)
 
-    def predict(self, outputs: Any) -> Any:
-        """Predictions, in the form of the labels."""
-        raise NotImplementedError
-
-    def means(self, outputs: Array, labels: Any) -> dict[str, Float[Array, ""]]:
-        """Metrics that are means over examples, of training and of evaluation."""
-        return {}
-
-    def cross_entropies(self, outputs: Array, labels: Any) -> Float[Array, "batch"]:
-        """−log p of each example's label in nats, where the outputs are logits; no option of the loss in it."""
-        raise NotImplementedError
-
+    @abstractmethod
     def measure(
         self,
         outputs: Float[Array, "batch outputs"],
@@ -131,10 +117,6 @@ class Task:
         With a `key`, another one in each step, it is of a training step, and a loss may be that of a sample.
         Without, it is an evaluation, with `cross_entropy` where the outputs are logits.
         """
-        found = {"loss": self.losses(outputs, labels, hyperparams).mean(), **self.means(outputs, labels)}
-        if key is None and self.has_probs:
-            found[CROSS_ENTROPY.name] = self.cross_entropies(outputs, labels).mean()
-        return found
 
     # For evaluation: on NumPy arrays of a whole part.
 
@@ -175,3 +157,36 @@ class Task:
     def sections(self, found: Predictions) -> Sections:
         """What the report shows."""
         return Sections()
+
+
+class OutputTask(Task):
+    """A task whose loss compares outputs and labels, example by example, with no parameters of its own."""
+
+    @abstractmethod
+    def losses(self, outputs: Array, labels: Any, hyperparams: Hyperparams) -> Float[Array, "batch"]:
+        """One loss per example, with those `hyperparams` that are options of a loss; outputs' losses add up."""
+
+    @abstractmethod
+    def predict(self, outputs: Any) -> Any:
+        """Predictions, in the form of the labels."""
+
+    def means(self, outputs: Array, labels: Any) -> dict[str, Float[Array, ""]]:
+        """Metrics that are means over examples, of training and of evaluation."""
+        return {}
+
+    def cross_entropies(self, outputs: Array, labels: Any) -> Float[Array, "batch"] | None:
+        """−log p of each example's label in nats, without options of the loss; None where labels have no p."""
+        return None
+
+    def measure(
+        self,
+        outputs: Float[Array, "batch outputs"],
+        labels: Shaped[Array | np.ndarray, "batch *label_shape"],
+        hyperparams: Hyperparams,
+        params: Mapping[str, Any],
+        key: PRNGKeyArray | None = None,
+    ) -> dict[str, Float[Array, ""]]:
+        """The mean of `losses`, with `means`, and of `cross_entropies` where the outputs are logits."""
+        found = {"loss": self.losses(outputs, labels, hyperparams).mean(), **self.means(outputs, labels)}
+        entropies = self.cross_entropies(outputs, labels) if key is None and self.has_probs else None
+        return found if entropies is None else found | {CROSS_ENTROPY.name: entropies.mean()}

@@ -350,6 +350,7 @@ def start(folder, tmp_path):
     return start
 
 
+@pytest.mark.slow
 def test_a_run_killed_as_it_streams_ends_with_the_same_bits(start, tmp_path):
     flags = ("--epochs", "60")
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
@@ -368,6 +369,7 @@ def test_a_run_killed_as_it_streams_ends_with_the_same_bits(start, tmp_path):
     assert rows(killed) == rows(unbroken)
 
 
+@pytest.mark.slow
 def test_two_processes_stream_as_one(start, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -15,21 +15,12 @@ from jaxce.lab.config import load_config
 from jaxce.lab.data import DATASETS, Split
 from jaxce.lab.errors import TrainingError
 from jaxce.lab.metrics import number
-from jaxce.lab.sweep.plan import Plan
 from jaxce.lab.sweep.program import Program
 from jaxce.lab.sweep.run import sweep
 from jaxce.lab.training.loop import run
+from tests.lab.sweep.cases import IRIS, grid, rows_in
 
 ROOT = Path(__file__).parents[3]
-IRIS = replace(load_config("iris"), epochs=3)
-
-
-def grid(*over, base=IRIS):
-    return Plan("iris", base, over, "grid", None, False, "accuracy")
-
-
-def rows_in(workdir):
-    return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
@@ -195,6 +186,7 @@ def test_settings_worse_than_the_median_end_early(tmp_path, capsys):
     assert "pruned: valid accuracy" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_settings_spread_over_eight_devices_with_the_same_bits(command):
     script = """
 import jax, numpy as np
@@ -224,6 +216,7 @@ assert found[0] == found[1] and len(set(found[0])) == 12, found
     assert done.stdout.splitlines() == ["8 16 [2 2 2 2 1 1 1 1]", "1 12 [12]"]
 
 
+@pytest.mark.slow
 def test_the_best_settings_command_gives_its_accuracy(jaxce, tmp_path):
     done = jaxce("sweep", "iris", "--over", "learning_rate=0.01,0.5", "seed=seeds:2", "--epochs", "5")
     assert done.returncode == 0, done.stderr

@@ -1,15 +1,13 @@
-"""One sweep, several processes: each setting is run once, whoever is killed, and interrupted ones go on."""
+"""One sweep, several processes: each setting is run once, also when a process is killed or stopped."""
 
 import contextlib
 import itertools
-import json
 import logging
 import os
 import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +15,14 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
-from jaxce.lab.config import load_config
 from jaxce.lab.errors import ConfigError, Stopped
 from jaxce.lab.sweep.plan import Plan
 from jaxce.lab.sweep.program import Program
 from jaxce.lab.sweep.run import read_plan, sweep, write_plan
 from jaxce.lab.sweep.study import Study, open_storage
+from tests.lab.sweep.cases import IRIS, grid, rows_in
 
 ROOT = Path(__file__).parents[3]
-IRIS = replace(load_config("iris"), epochs=3)
-
-
-def grid(*over, base=IRIS):
-    return Plan("iris", base, over, "grid", None, False, "accuracy")
-
-
-def rows_in(workdir):
-    return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ def canvases(tmp_path_factory):
 
 
 @pytest.mark.parametrize("loss", ["sigmoid_binary_cross_entropy", "sigmoid_focal_loss", "asymmetric_loss"])
+@pytest.mark.slow
 def test_digits_on_canvases_are_found_better_than_by_guessing(loss, canvases):
     config = replace(load_config("multilabel"), loss=loss, widths=(8, 16, 64), batch_size=32, epochs=8)
     task = make_task(config, canvases)

@@ -104,6 +104,7 @@ def test_two_processes_train_a_head_as_one():
     assert_allclose(two[:, 1], one[:, 1], rtol=0.02)  # other draws of the same estimate
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_whose_files_the_first_writes(tmp_path):
     alone, pair = tmp_path / "alone", tmp_path / "pair"
     first, second = ends(*two_of_run("--epochs=4", f"--workdir={pair}"))

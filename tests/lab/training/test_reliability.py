@@ -305,7 +305,17 @@ def change_numbers(folder):
     path.write_text(json.dumps(metadata))
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, remove_file, empty, tear_metrics, change_numbers])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        remove_file,
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in (truncate, empty, tear_metrics, change_numbers)
+        ),
+    ],
+)
 def test_a_damaged_checkpoint_is_named_and_an_older_one_used(damage, damaged, capsys):
     damage(damaged / "checkpoints" / "6")
     assert state_in(damaged).epoch == 5
@@ -333,6 +343,7 @@ def test_an_older_checkpoint_half_removed_is_removed_silently(damaged, capsys):
     assert not list((damaged / "checkpoints").glob("*.damaged"))
 
 
+@pytest.mark.slow
 def test_when_all_checkpoints_are_damaged_none_is_touched(damaged):
     for epoch in (4, 5, 6):
         truncate(damaged / "checkpoints" / str(epoch))
@@ -352,6 +363,7 @@ def test_the_best_checkpoint_of_before_is_kept_by_a_resumed_run(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5"]
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_is_noticed_or_harmless(damaged, rng):
     like = state_in(damaged)
     for epoch in "45":
@@ -397,6 +409,7 @@ def goes_on(front_door, workdir):
     assert (status, errors) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_disk_too_small_for_checkpoints_is_one_line(front_door, unbroken, tmp_path):
     before = small_disk(tmp_path / "disk", "160k")
     flags = ["--epochs", EPOCHS, "--checkpoint-seconds", 0, "--keep", 100]
@@ -412,6 +425,7 @@ def test_a_disk_too_small_for_checkpoints_is_one_line(front_door, unbroken, tmp_
     same_as(unbroken, workdir)
 
 
+@pytest.mark.slow
 def test_a_disk_too_small_for_the_page_leaves_a_finished_run(front_door, unbroken, tmp_path):
     before = small_disk(tmp_path / "disk", "350k")
     shown = tmp_path / "disk" / "run"
@@ -431,6 +445,7 @@ def test_a_disk_too_small_for_the_page_leaves_a_finished_run(front_door, unbroke
     assert json.loads((workdir / "summary.json").read_text())["test"] == summary["test"]
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_one_line(front_door, unbroken, tmp_path):
     limited = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); "
     before = [sys.executable, "-c", limited + "os.execv(sys.argv[1], sys.argv[1:])"]

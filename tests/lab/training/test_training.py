@@ -534,6 +534,7 @@ print(json.dumps(run(config, Path(sys.argv[1]))["device"]))
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_losses_of_one(finished, tmp_path):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
