@@ -35,7 +35,7 @@ print(*sorted(new - sys.stdlib_module_names - {name.partition(".")[0] for name i
     assert python(code).stdout.split() in (["jaxce"], ["jaxce", "wadler_lindig"])  # which jaxtyping requires
 
 
-BASE = ["tyro", "rich", "mpmath", "flax", "optax", "matplotlib", "jinja2", "platformdirs", "sklearn", "optuna"]
+BASE = ["tyro", "rich", "flint", "flax", "optax", "matplotlib", "jinja2", "platformdirs", "sklearn", "optuna"]
 
 
 @pytest.mark.parametrize("flag", ["--version", "--help"])
@@ -59,13 +59,16 @@ def test_a_command_without_its_extra_names_it():
     ]
 
 
-def test_verify_needs_no_extra_but_for_a_definition():
-    points = "jnp.array([0.5, -2.0]), jnp.array([1.0, 1.0])"
-    loss = "lambda x, y: (x - y) ** 2"
-    assert without(BASE, f"assert jaxce.verify({loss}, {points})").returncode == 0
-    done = without(BASE, f"jaxce.verify({loss}, {points}, definition=lambda m, x, y: (x - y) ** 2)")
-    last = done.stderr.splitlines()[-1]
-    assert last == 'ImportError: a definition needs the extra "verify": pip install "jaxce[verify]"'
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("verify", "jaxce.verify(lambda x, y: (x - y) ** 2, jnp.array([0.5, -2.0]), jnp.array([1.0, 1.0]))"),
+        ("exact", "jaxce.exact(jnp.exp)(1.0)"),
+    ],
+)
+def test_a_function_without_its_extra_names_it(name, call):
+    last = without(BASE, call).stderr.splitlines()[-1]
+    assert last == f'ImportError: {name} needs the extra "verify": pip install "jaxce[verify]"'
 
 
 def test_verify_prints_a_table_and_returns_zero(capsys):
@@ -79,7 +82,10 @@ def test_verify_prints_a_table_and_returns_zero(capsys):
 
 def test_verify_returns_one_when_a_loss_falls_short(monkeypatch, capsys):
     right = parallel.verify_losses(["squared_error"], ["float32"], 1)
-    wrong = [dataclasses.replace(each, error=2 * each.limit) for each in right]
+    wrong = [
+        dataclasses.replace(each, check=dataclasses.replace(each.check, error=2 * each.check.limit))
+        for each in right
+    ]
     monkeypatch.setattr(parallel, "verify_losses", lambda *_: wrong)
     assert run_command("verify", [], "jaxce verify") == 1
     assert "Falls short" in capsys.readouterr().out
@@ -105,7 +111,12 @@ def test_json_says_everything(capsys):
     assert run_command("verify", ["entropy", "--dtype", "float64", "--json"], "jaxce verify") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
-    assert {each["comparison"] for each in report["findings"]} >= {"value", "gradient", "hessian", "convexity"}
+    assert {each["comparison"] for each in report["findings"]} >= {
+        "value",
+        "closed form",
+        "differences",
+        "convexity",
+    }
     for each in report["findings"]:
-        assert set(each) == {"loss", "setting", "dtype", "comparison", "error", "limit", "ok", "where"}
+        assert set(each) == {"loss", "setting", "dtype", "comparison", "error", "limit", "unit", "ok", "where"}
         assert each["error"] <= each["limit"]

@@ -38,7 +38,7 @@ VERIFY = f"""
 import jaxce
 from jaxce.verification.suite import verify_setting
 for found in verify_setting(jaxce.LOSSES["{NAME}"], {{}}, "float64", thorough=False):
-    print("right" if found.ok else "wrong", found.comparison, found.error, found.where)
+    print("right" if found.check.ok else "wrong", found.check)
 """
 
 

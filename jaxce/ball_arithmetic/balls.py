@@ -124,7 +124,7 @@ def power(a: Ball, b: Ball) -> Ball:
     if (b.is_exact() and b.is_zero()) or (a.is_exact() and a == ONE):
         return ONE
     if b.is_exact() and b.is_integer() and not a.contains(0) and a.is_finite():
-        found = a ** int(b.unique_fmpz())
+        found = a ** whole(b)
         return found if found.is_finite() else _power_limit(a, b)
     if a.is_exact() and a.is_zero() and b > 0:
         return ZERO
@@ -133,6 +133,11 @@ def power(a: Ball, b: Ball) -> Ball:
 
 
 _power_limit = limit(np.power)
+
+
+def whole(a: Ball) -> int:
+    """The integer that an exact ball is."""
+    return int(a.unique_fmpz() or 0)
 
 
 def integer_power(a: Ball, exponent: int) -> Ball:
@@ -170,7 +175,7 @@ def round_to_even(a: Ball) -> Ball:
     if not a.is_finite():
         return a
     up = floor(a + HALF)
-    return up - ONE if is_equal(up - a, HALF) and int(up.unique_fmpz()) % 2 else up
+    return up - ONE if is_equal(up - a, HALF) and whole(up) % 2 else up
 
 
 def round_away(a: Ball) -> Ball:

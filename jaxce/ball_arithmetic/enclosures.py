@@ -10,9 +10,9 @@ from flint import ctx
 from jaxtyping import Float
 
 from jaxce.ball_arithmetic.arrays import array_of
-from jaxce.ball_arithmetic.balls import Ball, arb
+from jaxce.ball_arithmetic.balls import Ball
 
-BITS = 2**14  # more than any ball has
+BITS = 2**18  # more than any ball has
 
 
 class Enclosures:
@@ -54,20 +54,31 @@ class Enclosures:
         with ctx.workprec(BITS):
             return array_of(map(part, self.balls.flat), self.shape)
 
+    def at(self, positions: np.ndarray) -> "Enclosures":
+        """The entries at these positions of the flat array."""
+        return Enclosures(self.balls.ravel()[positions])
+
+    def __sub__(self, other: "Enclosures") -> "Enclosures":
+        """The differences, entry by entry."""
+        with ctx.workprec(BITS):
+            return Enclosures(self.balls - other.balls)
+
     def nearest(self, dtype: Any = np.float64) -> np.ndarray:
-        """The floats of a dtype that are nearest to the midpoints, the even one of two; infinite beyond the largest.
+        """The floats of a dtype nearest to the midpoints, the even one of two; infinite beyond the largest.
 
         >>> import jaxce
         >>> print(jaxce.exact(jnp.exp)(jnp.array([0.0, 1.0, 1e3])).nearest(np.float32))
         [1.        2.7182817       inf]
         """
-        return array_of((_nearest(each, jnp.finfo(dtype)) for each in self.balls.flat), self.shape, float).astype(dtype)
+        return array_of(
+            (_nearest(each, jnp.finfo(dtype)) for each in self.balls.flat), self.shape, float
+        ).astype(dtype)
 
     def errors_in_ulp(self, result: Any) -> Float[np.ndarray, "..."]:
         """How far floats are from the true values, at most, in units in the last place of their own dtype.
 
-        The unit at x is the distance of neighbouring floats at x, for numbers below the smallest normal one that
-        of subnormal numbers. Infinite where one is NaN or infinite and the other is not, unless rounding the
+        The unit at x is the distance of neighbouring floats at x; below the smallest normal number it is that
+        of subnormal ones. Infinite where one is NaN or infinite and the other is not, unless rounding the
         true value gives that infinity.
 
         Args:
@@ -97,10 +108,19 @@ class Enclosures:
         return f"Enclosures({np.array2string(shown, separator=', ', formatter={'all': str})})"
 
 
+def ulp_at(numbers: Any, dtype: Any) -> Float[np.ndarray, "..."]:
+    """The unit in the last place of a dtype at numbers, as float64: the distance to the next float."""
+    finfo = jnp.finfo(dtype)
+    sizes = np.abs(np.asarray(numbers, np.float64))
+    _, exponents = np.frexp(np.where(np.isfinite(sizes), sizes, float(finfo.max)))
+    exponents = np.where(sizes == 0, finfo.minexp, exponents - 1)
+    return np.ldexp(1.0, np.maximum(exponents, finfo.minexp) - finfo.nmant)
+
+
 def _exponent_of_ulp(size: Ball, finfo: Any) -> int:
     """The exponent of two of the distance between floats at an exact number that is not 0."""
     mantissa, exponent = map(int, size.man_exp())
-    return max(exponent + mantissa.bit_length() - 1, finfo.minexp) - finfo.nmant
+    return max(exponent + mantissa.bit_length() - 1, int(finfo.minexp)) - int(finfo.nmant)
 
 
 def _nearest(ball: Ball, finfo: Any) -> float:
@@ -119,18 +139,18 @@ def _nearest(ball: Ball, finfo: Any) -> float:
         count += rest > 1 << (below - 1) or (rest == 1 << (below - 1) and count % 2)
     else:
         count <<= -below
-    if count.bit_length() + unit > finfo.maxexp:
-        return math.copysign(math.inf, mantissa)
-    return math.copysign(math.ldexp(count, unit), mantissa)
+    if count.bit_length() + unit > int(finfo.maxexp):
+        return math.inf if mantissa > 0 else -math.inf
+    return math.ldexp(count if mantissa > 0 else -count, unit)
 
 
 def _error_in_ulp(found: float, true: Ball, finfo: Any) -> float:
     if not true.is_finite() or not math.isfinite(found):
         same = math.isnan(found) if true.is_nan() else found == _nearest(true, finfo)
         return 0.0 if same else math.inf
-    off = (arb(found) - true).abs_upper()
+    off = (Ball(found) - true).abs_upper()
     if off == 0:
         return 0.0
     size = true.abs_lower()
-    unit = _exponent_of_ulp(size, finfo) if size > 0 else finfo.minexp - finfo.nmant
-    return math.nextafter(float(off * arb(2) ** -unit), math.inf)
+    unit = _exponent_of_ulp(size, finfo) if size > 0 else int(finfo.minexp) - int(finfo.nmant)
+    return math.nextafter(float(off * Ball(2) ** -unit), math.inf)

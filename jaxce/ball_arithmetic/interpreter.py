@@ -7,13 +7,11 @@ positions, which then index the balls.
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jax.extend.source_info_util import summarize
 
-from jaxce.ball_arithmetic.arrays import Value, array_of, elementwise, entering, holds_balls
+from jaxce.ball_arithmetic.arrays import Value, elementwise, entering, holds_balls
 from jaxce.ball_arithmetic.balls import FUNCTIONS, Undecided
 from jaxce.ball_arithmetic.primitives import BY_POSITIONS, MOVES, RULES, as_balls, by_positions, convert
 
@@ -26,13 +24,19 @@ def evaluate(program: core.ClosedJaxpr | core.Jaxpr, args: Sequence[Value]) -> l
         NotImplementedError: The program holds a primitive without a rule.
         OverflowError: A number is too large for ball arithmetic.
     """
-    closed = isinstance(program, core.ClosedJaxpr)
-    jaxpr, consts = (program.jaxpr, program.consts) if closed else (program, ())
+    jaxpr: Any = program
+    consts: Sequence[Any] = ()
+    if isinstance(program, core.ClosedJaxpr):
+        jaxpr, consts = program.jaxpr, program.consts
     env: dict[Any, Value] = dict(zip(jaxpr.invars, args, strict=True))
     env |= {var: entering(const, var.aval.dtype) for var, const in zip(jaxpr.constvars, consts, strict=True)}
 
     def read(var: Any) -> Value:
-        return entering(var.val, var.aval.dtype) if isinstance(var, core.Literal) else env[var]
+        return (
+            env[var]
+            if not isinstance(var, core.Literal)
+            else entering(var.val, getattr(var.aval, "dtype", None))
+        )
 
     for eqn in jaxpr.eqns:
         try:

@@ -21,7 +21,7 @@ Rule = Callable[..., Any]
 
 def as_balls(value: Value) -> np.ndarray:
     """Integers as balls too."""
-    return value if holds_balls(value) else array_of((balls.arb(int(n)) for n in np.ravel(value)), np.shape(value))
+    return value if holds_balls(value) else array_of((Ball(int(n)) for n in np.ravel(value)), np.shape(value))
 
 
 def convert(value: Value, dtype: Any) -> Value:
@@ -32,7 +32,7 @@ def convert(value: Value, dtype: Any) -> Value:
         return as_balls(value)
     if not holds_balls(value):
         return lax.convert_element_type(value, dtype)
-    if dtype == bool:
+    if jnp.issubdtype(dtype, jnp.bool_):
         return elementwise(lambda a: not balls.is_equal(a, balls.ZERO), value, dtype=bool)
     low, high = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
 
@@ -41,7 +41,7 @@ def convert(value: Value, dtype: Any) -> Value:
             return 0
         if not a.is_finite():
             return high if a > 0 else low
-        return min(max(int(balls.truncate(a).unique_fmpz()), low), high)
+        return min(max(balls.whole(balls.truncate(a)), low), high)
 
     return elementwise(to_integer, value, dtype=dtype)
 
@@ -105,7 +105,9 @@ MOVES: dict[str, Rule] = {
     "concatenate": lambda params, *xs: np.concatenate(list(map(np.asarray, xs)), params["dimension"]),
     "split": lambda params, x: np.split(np.asarray(x), np.cumsum(params["sizes"])[:-1], params["axis"]),
     "stack": lambda params, *xs: np.stack(list(map(np.asarray, xs)), params["axis"]),
-    "unstack": lambda params, x: [row[..., 0] for row in np.moveaxis(np.asarray(x)[..., None], params["axis"], 0)],
+    "unstack": lambda params, x: [
+        row[..., 0] for row in np.moveaxis(np.asarray(x)[..., None], params["axis"], 0)
+    ],
     "tile": lambda params, x: np.tile(x, params["reps"]),
     "select_n": select,
 }
@@ -135,7 +137,9 @@ def scatter(function: Callable[[Ball, Ball], Ball]) -> Rule:
             fill_value=-1,
         )
         result = operand.flatten()
-        for position, update in zip(np.ravel(positions).tolist(), as_balls(updates).ravel().tolist(), strict=True):
+        for position, update in zip(
+            np.ravel(positions).tolist(), as_balls(updates).ravel().tolist(), strict=True
+        ):
             if position >= 0:
                 result[position] = function(result[position], update)
         return result.reshape(operand.shape)
@@ -194,9 +198,9 @@ def arg_extremum(is_better: Callable[[Ball, Ball], bool]) -> Rule:
     return rule
 
 
-def order_of(*keys: Any) -> int:
+def order_of(one: tuple[Any, ...], other: tuple[Any, ...]) -> int:
     """How two rows compare, key by key: NaN comes last, as in JAX."""
-    for a, b in zip(*keys, strict=True):
+    for a, b in zip(one, other, strict=True):
         if not isinstance(a, Ball):
             if a != b:
                 return -1 if a < b else 1
@@ -214,7 +218,8 @@ def sort(params: dict[str, Any], *operands: Value) -> list[Value]:
     order = np.empty(moved[0].shape, int)
     for at in np.ndindex(order.shape[:-1]):
         keys = list(zip(*(each[at].tolist() for each in moved[: params["num_keys"]]), strict=True))
-        order[at] = sorted(range(len(keys)), key=functools.cmp_to_key(lambda i, j, keys=keys: order_of(keys[i], keys[j])))
+        numbered = [(*key, i) for i, key in enumerate(keys)]
+        order[at] = [key[-1] for key in sorted(numbered, key=functools.cmp_to_key(order_of))]
     return [np.moveaxis(np.take_along_axis(each, order, -1), -1, params["dimension"]) for each in moved]
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from jaxce.losses import LOSSES
-from jaxce.verification.findings import Finding
-from jaxce.verification.suite import verify_loss
+from jaxce.verification.suite import Finding, verify_loss
 
 
 def verify_losses(losses: Sequence[str], dtypes: Sequence[str], processes: int) -> list[Finding]:

@@ -1,12 +1,16 @@
 """The points at which losses are tried, seeded: for every kind of inputs and labels, from tame to hostile."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxce.losses import Loss
-from jaxce.verification.measured import BatchLoss
+
+# loss(inputs, labels) -> one number per row, or per component; of margins one logit per class
+BatchLoss = Callable[[Array, Array], Array]
 
 # what a user may meet, as pairs (label's logit, the other's): section 5 of the specification
 HARD_PAIRS = (
@@ -21,6 +25,11 @@ HARD_PAIRS = (
     (3e3, 2.99e3),
 )
 FEW = 4
+
+
+def is_floating(value: Any) -> bool:
+    """Whether these are numbers with a fraction: an array of them, or a Python float or tuple of floats."""
+    return bool(jnp.issubdtype(np.asarray(value).dtype, jnp.floating))
 
 
 def by_rows(loss: Loss) -> bool:

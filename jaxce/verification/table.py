@@ -6,28 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxce.verification.findings import Finding, gradient_limit, value_limit
+from jaxce.verification.engine import Check
+from jaxce.verification.suite import Finding, keep_worst
+from jaxce.verification.tolerances import limits_of
 
 COLUMNS = {
-    "value": "value against mpmath",
-    "gradient": "closed form against mpmath",
-    "reverse": "reverse mode against mpmath",
-    "forward": "forward mode against mpmath",
-    "autodiff": "closed form against both modes",
-    "row sums": "sum of a gradient that has to be zero, over its size",
-    "extremes": "value and all gradients: logits to ±1e4, tiny losses, ties, masks, ±inf",
-    "central": "closed form against central differences in float64",
-    "hessian": "Hessian against central differences of the closed form in float64",
+    "value": "values",
+    "closed form": "gradients in closed form",
+    "reverse": "gradients by reverse mode, of random cotangents",
+    "forward": "gradients by forward mode",
+    "masked": "gradients of masked classes, which are 0",
+    "differences": "the definition's gradient against differences of its values, both without rounding",
+    "second derivative": "by every combination of modes, against differences of the true gradient; float64",
     "convexity": "negative eigenvalue of a Hessian, or a counter-example where the loss says not convex",
 }
 EXPLANATION = """\
-Each number is the largest error over all settings of the options, relative to the truth. Where the truth is
-what is left of parts that cancel (as where a soft target is met, or a gradient changes sign), and only there,
-it is relative to the size of the parts: Σ |u ∂/∂u| over labels and options u, and a twentieth of it over
-exponents, thresholds and inputs (logits by their distance from the largest). Tiny losses and far-apart logits
-of the extremes, at default options, are measured by the truth and nothing else. Below 32 times the smallest
-normal number all is underflow. Central and hessian: relative to the largest entry of the example."""
+The truth is the definition (jaxce/losses/definitions.py) and its gradient without rounding, by jaxce.exact.
+Each number is the largest error over all settings of the options and all points: tame and hostile ones, tiny
+losses, logits to ±1e4, ties, masks. Values and gradients: in units in the last place of their dtype, at the
+true value. Where parts cancel (as where a soft target is met), the unit is no less than what it does
+to move labels and options by an ulp, and inputs by a twentieth of one (logits: of their distance from the
+largest); not so for the tiny losses and far-apart logits that the specification names, at default options."""
 
 
 def print_table(found: Sequence[Finding], seconds: float) -> None:
@@ -36,35 +37,35 @@ def print_table(found: Sequence[Finding], seconds: float) -> None:
     from rich.markup import escape
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print("[bold]" + " " * 10 + "".join(f"{name:>10}" for name in COLUMNS))
+    console.print("[bold]" + " " * 10 + "".join(f"{name.split()[0]:>12}" for name in COLUMNS))
     for loss, of_loss in itertools.groupby(found, lambda each: each.loss):
         console.print(f"[bold]{loss}")
         for dtype, of_dtype in itertools.groupby(of_loss, lambda each: each.dtype):
-            worst: dict[str, Finding] = {}
+            worst: dict[str, Check] = {}
             for each in of_dtype:
-                known = worst.get(each.comparison)
-                if known is None or each.error / each.limit > known.error / known.limit:
-                    worst[each.comparison] = each
+                keep_worst(worst, each.check)
             console.print(f"  {dtype:8}" + "".join(_cell(worst.get(name)) for name in COLUMNS))
     console.print()
     for name, meaning in COLUMNS.items():
-        console.print(f"  [bold]{name:10}[/] {meaning}")
+        console.print(f"  [bold]{name:18}[/] {meaning}")
     console.print("\n" + EXPLANATION)
     for dtype in dict.fromkeys(each.dtype for each in found):
-        limits = f"value {value_limit(dtype):.1e}, gradient {gradient_limit(dtype):.1e}"
-        console.print(f"Limits in {dtype}: {limits}")
-    counter_examples = [each for each in found if each.ok and each.where.startswith("not convex")]
+        limits = limits_of(dtype, jnp.promote_types(dtype, jnp.float32))
+        console.print(f"Limits in {dtype}: value {limits.value:g} ulp, gradient {limits.gradient:g} ulp")
+    counter_examples = [each for each in found if each.check.ok and each.check.note.startswith("not convex")]
     if counter_examples:
         console.print("\n[bold]Not convex")
         for each in counter_examples:
-            console.print(f"  {each.loss}: {escape(each.where.removeprefix('not convex '))}")
-    short = [each for each in found if not each.ok]
+            console.print(f"  {each.loss}: {escape(each.check.note.removeprefix('not convex '))}")
+    short = [each for each in found if not each.check.ok]
     if short:
         console.print("\n[bold red]Falls short")
     for each in short:
         setting = f" ({each.setting})" if each.setting else ""
-        what = f"{each.loss}{setting}, {each.dtype}, {each.comparison}: {each.error:.1e} > {each.limit:.1e}"
-        console.print(f"  [red]{escape(what)}[/]\n    {escape(each.where)}")
+        check = each.check
+        error = f"{check.error:.3g} > {check.limit:.3g} {check.unit}"
+        what = f"{each.loss}{setting}, {each.dtype}, {check.name}: {error}"
+        console.print(f"  [red]{escape(what.rstrip())}[/]\n    {escape(check.note)}")
     settings = len({(each.loss, each.setting) for each in found})
     outcome = f"[bold red]{len(short)} fall short" if short else "[bold green]nothing falls short"
     console.print(f"\n{len(found)} errors of {settings} settings of losses in {seconds:.0f} s: {outcome}")
@@ -73,7 +74,7 @@ def print_table(found: Sequence[Finding], seconds: float) -> None:
 def as_json(found: Sequence[Finding], seconds: float) -> dict[str, Any]:
     """Everything found, one object for each loss, setting, dtype and comparison; an infinite error is null."""
     return {
-        "ok": all(each.ok for each in found),
+        "ok": all(each.check.ok for each in found),
         "seconds": round(seconds, 1),
         "jax": jax.__version__,
         "findings": [
@@ -81,19 +82,20 @@ def as_json(found: Sequence[Finding], seconds: float) -> dict[str, Any]:
                 "loss": each.loss,
                 "setting": each.setting,
                 "dtype": each.dtype,
-                "comparison": each.comparison,
-                "error": each.error if math.isfinite(each.error) else None,
-                "limit": each.limit,
-                "ok": each.ok,
-                "where": each.where,
+                "comparison": each.check.name,
+                "error": each.check.error if math.isfinite(each.check.error) else None,
+                "limit": each.check.limit,
+                "unit": each.check.unit or "relative",
+                "ok": each.check.ok,
+                "where": each.check.note,
             }
             for each in found
         ],
     }
 
 
-def _cell(finding: Finding | None) -> str:
-    if finding is None:
-        return f"[dim]{'–':>10}[/]"
-    shown = f"{finding.error:.1e}" if finding.error > 1e-30 else "0"
-    return f"[{'green' if finding.ok else 'bold red'}]{shown:>10}[/]"
+def _cell(check: Check | None) -> str:
+    if check is None:
+        return f"[dim]{'–':>12}[/]"
+    shown = f"{check.error:.3g}" if check.error > 1e-30 else "0"
+    return f"[{'green' if check.ok else 'bold red'}]{shown:>12}[/]"

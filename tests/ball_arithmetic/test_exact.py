@@ -1,7 +1,7 @@
-"""JAX programs without rounding: every primitive against float64, precision raised as needed, errors as sentences."""
+"""JAX programs without rounding: every primitive against float64, precision as needed, errors as sentences."""
 
-import functools
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,23 +20,38 @@ UNIT = np.array([0.5, -0.25, 0.875, -0.9375])
 ABOVE_ONE = np.array([1.5, 2.0, 7.25])
 SPECIAL = np.array([0.0, 1.0, -1.0, 2.5, -2.5, 0.5, math.inf, -math.inf, math.nan, 1e30, -1e30])
 
-ANYWHERE = (
-    "neg sign abs exp exp2 expm1 logistic tanh sinh cosh asinh sin cos tan atan erf erfc cbrt floor ceil square "
-    "is_finite"
-).split()
+ANYWHERE = [
+    lax.neg,
+    lax.sign,
+    lax.abs,
+    lax.exp,
+    lax.exp2,
+    lax.expm1,
+    lax.logistic,
+    lax.tanh,
+    lax.sinh,
+    lax.cosh,
+]
+ANYWHERE += [lax.asinh, lax.sin, lax.cos, lax.tan, lax.atan, lax.erf, lax.erfc, lax.cbrt, lax.floor, lax.ceil]
+ANYWHERE += [lax.square, lax.is_finite]
 FUNCTIONS = {
-    **dict.fromkeys(ANYWHERE, X),
+    **dict.fromkeys([f.__name__ for f in ANYWHERE], X),
     **dict.fromkeys(["log", "log1p", "sqrt", "rsqrt", "lgamma", "digamma"], np.abs(X)),
     **dict.fromkeys(["asin", "acos", "atanh", "erf_inv"], UNIT),
     "acosh": ABOVE_ONE,
 }
 
+PAIRS = [lax.add, lax.sub, lax.mul, lax.div, lax.max, lax.min, lax.atan2, lax.rem]
+PAIRS += [lax.eq, lax.ne, lax.lt, lax.le, lax.gt, lax.ge]
+
+
+def of_pairs(function, x):
+    return function(x, x[::-1] + 0.0625)
+
+
 PROGRAMS = {
     **{name: (getattr(lax, name), x) for name, x in FUNCTIONS.items()},
-    **{
-        name: (lambda x, f=getattr(lax, name): f(x, x[::-1] + 0.0625), X)
-        for name in "add sub mul div max min atan2 eq ne lt le gt ge rem".split()
-    },
+    **{f.__name__: (partial(of_pairs, f), X) for f in PAIRS},
     "pow": (lambda x: jnp.abs(x) ** x, X),
     "integer_pow": (lambda x: x**3 + x**-2, X),
     "round to even": (jnp.round, np.array([0.5, 1.5, -2.5, 0.7, -0.2])),
@@ -46,16 +61,58 @@ PROGRAMS = {
     "reduce": (lambda x: (x.sum(0), x.prod(1), x.max(), x.min(0), x.sum(1, keepdims=True)), X),
     "empty": (lambda x: (x[:0].sum(0), x[:, :0].prod(1)), X),
     "arg": (lambda x: (x.argmax(1), x.argmin(0)), X),
-    "cumulative": (lambda x: [f(x, axis=1, reverse=r) for f in (lax.cumsum, lax.cumprod, lax.cummax, lax.cummin, lax.cumlogsumexp) for r in (False, True)], X),
+    "cumulative": (
+        lambda x: [
+            f(x, axis=1, reverse=r)
+            for f in (lax.cumsum, lax.cumprod, lax.cummax, lax.cummin, lax.cumlogsumexp)
+            for r in (False, True)
+        ],
+        X,
+    ),
     "dot": (lambda x: (x @ x.T, jnp.einsum("ij,kj->ikj", x, x), jnp.tensordot(x, x, 2)), X),
     "large dot": (lambda x: x @ x.T, np.linspace(-1, 1, 50 * 50).reshape(50, 50)),
     "batched dot": (lambda x: jnp.einsum("bij,bjk->bik", x, x), np.arange(18.0).reshape(2, 3, 3)),
-    "move": (lambda x: (x[::-1].T.reshape(3, 2), jnp.pad(x, 1, constant_values=9.0), jnp.concatenate([x, -x]), jnp.roll(x, 1, 1), lax.dynamic_slice(x, (1, 1), (1, 2)), jnp.split(x, 3, 1)), X),
-    "gather": (lambda x: (x[jnp.array([1, 0, 1]), jnp.array([2, 0, -1])], x.at[jnp.array([0, 5])].get(mode="fill", fill_value=4.0), jnp.take_along_axis(x, jnp.array([[0, 2], [1, 7]]), 1, mode="clip")), X),
+    "move": (
+        lambda x: (
+            x[::-1].T.reshape(3, 2),
+            jnp.pad(x, 1, constant_values=9.0),
+            jnp.concatenate([x, -x]),
+            jnp.roll(x, 1, 1),
+            lax.dynamic_slice(x, (1, 1), (1, 2)),
+            jnp.split(x, 3, 1),
+        ),
+        X,
+    ),
+    "gather": (
+        lambda x: (
+            x[jnp.array([1, 0, 1]), jnp.array([2, 0, -1])],
+            x.at[jnp.array([0, 5])].get(mode="fill", fill_value=4.0),
+            jnp.take_along_axis(x, jnp.array([[0, 2], [1, 7]]), 1, mode="clip"),
+        ),
+        X,
+    ),
     "outside": (lambda x: jnp.take_along_axis(x, jnp.array([[5]]), 1, mode="fill"), X),
-    "scatter": (lambda x: (x.at[0, 1].set(4.0), x.at[jnp.array([0, 0, 9]), jnp.array([1, 1, 0])].add(2.5), x.at[:, jnp.array([2, 0])].mul(3.0), x.at[1].max(0.5), x.at[1].min(0.5)), X),
+    "scatter": (
+        lambda x: (
+            x.at[0, 1].set(4.0),
+            x.at[jnp.array([0, 0, 9]), jnp.array([1, 1, 0])].add(2.5),
+            x.at[:, jnp.array([2, 0])].mul(3.0),
+            x.at[1].max(0.5),
+            x.at[1].min(0.5),
+        ),
+        X,
+    ),
     "update": (lambda x: lax.dynamic_update_slice(x, jnp.ones((1, 2)), (1, 0)), X),
-    "sort": (lambda x: (jnp.sort(x), jnp.argsort(x, 0), jnp.sort(x, descending=True), lax.top_k(x, 2), jnp.lexsort((x[0], x[1]))), X),
+    "sort": (
+        lambda x: (
+            jnp.sort(x),
+            jnp.argsort(x, 0),
+            jnp.sort(x, descending=True),
+            lax.top_k(x, 2),
+            jnp.lexsort((x[0], x[1])),
+        ),
+        X,
+    ),
     "cast": (lambda x: (x.astype(int), x.astype(bool), jnp.arange(3)[None] * x, (x > 0).astype(float)), X),
     "loop": (lambda x: lax.fori_loop(0, 5, lambda i, y: y * 0.5 + i, x), X),
     "while": (lambda x: lax.while_loop(lambda y: (y < 20).all(), lambda y: y * 1.5 + 1, x), X),
@@ -67,11 +124,14 @@ PROGRAMS = {
     "checkpoint": (jax.grad(lambda x: jax.checkpoint(lambda y: jnp.sin(y).prod())(x)), X),
     "jit": (jax.jit(lambda x: jax.jit(jnp.exp)(x) + 1), X),
     "barrier": (lambda x: lax.optimization_barrier((x, x + 1)), X),
-    "norms": (lambda x: (jnp.linalg.norm(x, axis=1), jax.nn.logsumexp(x, 0), jax.nn.softmax(x), jax.nn.gelu(x)), X),
+    "norms": (
+        lambda x: (jnp.linalg.norm(x, axis=1), jax.nn.logsumexp(x, 0), jax.nn.softmax(x), jax.nn.gelu(x)),
+        X,
+    ),
     "random": (lambda x: x * jax.random.bernoulli(jax.random.key(0), 0.5, x.shape), X),
     "hessian": (jax.hessian(lambda x: jax.nn.logsumexp(x * x)), X[0]),
     "vmap of grad": (jax.vmap(jax.grad(lambda x: jnp.sort(x)[0] * x.max() + jnp.take(x, 1))), X),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -114,7 +174,9 @@ def test_two_infinities_zeros_and_nan_are_what_ieee_says(function):
 def test_digits_are_those_of_mpmath():
     found = exact(lambda x: jnp.log1p(jnp.exp(x)), digits=60)(np.float32(-20)).mid.item()
     with mpmath.workdps(80):
-        assert abs(mpmath.mpf(found.str(70, radius=False)) - mpmath.log1p(mpmath.exp(-20))) < mpmath.mpf(10) ** -68
+        assert (
+            abs(mpmath.mpf(found.str(70, radius=False)) - mpmath.log1p(mpmath.exp(-20))) < mpmath.mpf(10) ** -68
+        )
 
 
 def test_a_ball_holds_the_truth():
@@ -150,12 +212,14 @@ def test_equal_numbers_stay_equal_through_inexact_operations():
 
 
 def test_a_missing_primitive_is_named_with_its_line():
-    with pytest.raises(NotImplementedError, match=r"exact has no rule for the primitive nextafter at .*test_exact.py:\d+"):
+    with pytest.raises(
+        NotImplementedError, match=r"exact has no rule for the primitive nextafter at .*test_exact.py:\d+"
+    ):
         exact(lambda x: jnp.nextafter(x, x))(np.ones(4, np.float32))
 
 
 def test_what_cannot_be_decided_is_named_with_its_line():
-    with pytest.raises(ArithmeticError, match=r"cannot decide gt at .*test_exact.py:\d+.*8192 bits"):
+    with pytest.raises(ArithmeticError, match=r"cannot decide gt at .*test_exact.py:\d+.*131072 bits"):
         exact(lambda x: jnp.sin(x) ** 2 + jnp.cos(x) ** 2 > 1)(np.float32(1))
 
 
@@ -177,7 +241,8 @@ def test_the_precision_of_flint_is_left_as_it_was():
 
 def test_trees_and_keywords_go_in_and_come_out():
     found = exact(lambda tree, y: {"sum": tree["a"] + y, "n": tree["n"] + 1})({"a": 1.5, "n": 2}, y=0.25)
-    assert found["n"] == 3 and float(found["sum"].mid.item()) == 1.75
+    assert found["n"] == 3
+    assert float(found["sum"].mid.item()) == 1.75
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -203,7 +268,9 @@ def test_losses_and_their_derivatives_have_exact_values(rng, name):
         for words, program in programs.items():
             right = np.asarray(program(jnp.asarray(x)))
             tolerance = 1e-9 * np.abs(right).max()
-            np.testing.assert_allclose(right, exact(program)(x).nearest(), rtol=1e-9, atol=tolerance, err_msg=words)
+            np.testing.assert_allclose(
+                right, exact(program)(x).nearest(), rtol=1e-9, atol=tolerance, err_msg=words
+            )
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if LOSSES[name].returns == "losses"])
@@ -215,14 +282,16 @@ def test_definitions_in_balls_are_the_losses(rng, name):
     arguments = samples.arguments(loss, x, y)
     true = exact(definition)(*arguments)
     same = exact(loss.value)(*arguments)
-    right = np.where(np.isnan(true.nearest()), same.nearest(), true.nearest())  # 0·log 0, where it has no number
+    right = np.where(
+        np.isnan(true.nearest()), same.nearest(), true.nearest()
+    )  # 0·log 0, where it has no number
     np.testing.assert_allclose(same.nearest(), right, rtol=1e-12, atol=1e-12)
 
 
 def test_a_chunked_head_is_exact_too(rng):
     x, w = rng.normal(size=(5, 3)).astype("f"), rng.normal(size=(3, 4)).astype("f")
     y = np.array([0, 3, 1, 1, 2])
-    head = functools.partial(jaxce.linear_softmax_cross_entropy, chunk_size=2)
+    head = partial(jaxce.linear_softmax_cross_entropy, chunk_size=2)
     plain = jaxce.softmax_cross_entropy_with_integer_labels
     found = exact(jax.grad(lambda x, w: head(x, w, y), (0, 1)))(x, w)
     right = exact(jax.grad(lambda x, w: plain(x @ w, y).mean(), (0, 1)))(x, w)

@@ -5,14 +5,12 @@ import inspect
 
 import jax
 import jax.numpy as jnp
-import mpmath
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxce import LOSSES
-from jaxce.verification import formulas
+from jaxce import LOSSES, exact
 from tests.losses.cases import (
     CLASSES,
     arguments,
@@ -162,25 +160,20 @@ def test_derivatives_in_every_mode_equal_the_definitions(name, rng, float64):
 
 
 @pytest.mark.parametrize(("name", "options"), settings())
-def test_float32_value_equals_the_formula_in_mpmath(name, options, rng):
+def test_float32_value_equals_the_exact_definition(name, options, rng):
     loss = LOSSES[name]
     args = arguments(loss, rng, batch=(6,))
     found = loss.value(*args, **as_arrays(options))
     x, *rest = examples(loss, args)
-    kernel = [exactly(rest.pop(0))] if loss.inputs == "features" else []
-    with mpmath.workdps(40):
-        truth = [
-            getattr(formulas, name)(mpmath, exactly(row), *kernel, *map(exactly, labels), **options)
-            for row, *labels in zip(x, *rest, strict=True)
-        ]
-    assert_allclose(found, np.array(truth, float).reshape(found.shape), rtol=1e-5, atol=1e-6)
+    kernel = [rest.pop(0)] if loss.inputs == "features" else []
+    traced = {option: np.float32(value) for option, value in options.items() if option not in loss.static}
+    static = {option: value for option, value in options.items() if option in loss.static}
 
+    def of_example(row, labels, options):
+        return loss.definition(row, *map(jnp.asarray, kernel), *labels, **options, **static)
 
-def exactly(array):
-    """The numbers of an array as mpmath's, and class numbers as they are."""
-    if array.ndim:
-        return [exactly(each) for each in array]
-    return int(array) if np.issubdtype(array.dtype, np.integer) else mpmath.mpf(float(array))
+    truth = exact(jax.vmap(of_example, (0, 0, None)))(x, rest, traced).nearest()
+    assert_allclose(found, truth.reshape(found.shape), rtol=1e-5, atol=1e-6)
 
 
 # Batches, axes, masks.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxce
-from jaxce.verification import formulas
+from jaxce.losses import definitions as formulas
 
 INTEGER = jaxce.LOSSES["softmax_cross_entropy_with_integer_labels"]
 SOFT = jaxce.LOSSES["softmax_cross_entropy"]
@@ -71,7 +71,7 @@ def test_a_gradient_to_masked_logits_is_caught(batch):
     logits[:, 0] = -np.inf
     labels = np.eye(4, dtype=np.float32)[[1, 2, 3, 1, 2, 3]]
     found = jaxce.verify(SOFT.value, logits, labels, grad=lambda z, y: SOFT.grad(z, y).at[0, 0].set(1e-3))
-    assert wrong(found) == {"closed form, masked"}
+    assert wrong(found) == {"closed form", "masked"}
 
 
 def test_reduced_losses_are_right_as_a_mean_and_as_a_sum(batch):
@@ -87,7 +87,11 @@ def test_a_doubled_gradient_of_ones_own_is_caught(batch):
 def test_a_custom_derivative_that_is_wrong_is_caught(batch):
     flipped = jax.custom_jvp(good)
     flipped.defjvp(lambda p, t: (flipped(*p), -(good_grad(*p) * t[0]).sum(-1)))
-    assert wrong(jaxce.verify(flipped, *batch)) >= {"reverse", "forward"}
+    assert wrong(jaxce.verify(flipped, *batch)) == {"differences"}  # whatever mode follows the rule
+    assert wrong(jaxce.verify(flipped, *batch, definition=formulas.softmax_cross_entropy)) >= {
+        "reverse",
+        "forward",
+    }
 
 
 def test_a_custom_vjp_is_caught_unless_it_is_meant(batch):
@@ -124,7 +128,7 @@ def test_losses_that_compare_examples_can_say_so(batch):
     def contrastive(z, y):
         return good(z - z.mean(0, keepdims=True), y)
 
-    assert wrong(jaxce.verify(contrastive, *batch)) == {"batch"}
+    assert "batch" in wrong(jaxce.verify(contrastive, *batch))
     assert jaxce.verify(contrastive, *batch, independent=False)
 
 
@@ -190,7 +194,7 @@ def test_a_verdict_prints_what_is_wrong_and_where(batch):
     assert not found.ok
 
 
-def test_importing_jaxce_loads_no_mpmath_and_no_rich():
-    heavy = "{'mpmath', 'rich', 'argparse_', 'flax', 'optax', 'tensorflow'}"
+def test_importing_jaxce_loads_no_flint_and_no_rich():
+    heavy = "{'flint', 'rich', 'argparse_', 'flax', 'optax', 'tensorflow'}"
     code = f"import sys, jaxce; jaxce.verify; sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
     subprocess.run([sys.executable, "-c", code], check=True)
