@@ -96,13 +96,21 @@ def limit(function: Callable[..., Any], poles: Iterable[float] = ()) -> Callable
         if any(not each.is_exact() and any(map(each.contains, points)) for each in balls):
             raise Undecided
         with np.errstate(all="ignore"):
-            value = float(function(*(float(each.mid()) for each in balls)))
+            value = float(function(*map(_beside, balls)))
         is_special = any(not each.is_finite() or each.mid() in points for each in balls)
         if value == value and not (is_special and (math.isinf(value) or value in (-1, 0, 1, 2))):
             raise OverflowError
         return ball_of(value)
 
     return of_balls
+
+
+def _beside(ball: Ball) -> float:
+    """A float near the midpoint, and on the same side of 1 and −1."""
+    near = float(ball.mid())
+    if abs(near) == 1 and ball.mid() != near:
+        return math.nextafter(near, math.inf if ball.mid() > near else -math.inf)
+    return near
 
 
 def total(function: Callable[..., Ball], elsewhere: Callable[..., Ball]) -> Callable[..., Ball]:
@@ -251,6 +259,7 @@ def periodic(function: Callable[[Ball], Ball]) -> Callable[[Ball], Ball]:
 
 ROUNDINGS = {"TO_NEAREST_EVEN": round_to_even, "AWAY_FROM_ZERO": round_away}
 
+_acos = total(arb.acos, limit(np.arccos, [-1.0, 1.0]))
 exp = total(arb.exp, limit(np.exp))
 _log = total(arb.log, limit(np.log))
 
@@ -288,7 +297,7 @@ FUNCTIONS: dict[str, Callable[..., Ball]] = {
     "cos": periodic(arb.cos),
     "tan": periodic(arb.tan),
     "asin": total(arb.asin, limit(np.arcsin, [-1.0, 1.0])),
-    "acos": total(arb.acos, limit(np.arccos, [-1.0, 1.0])),
+    "acos": lambda a: ZERO if a.is_exact() and a == ONE else _acos(a),
     "atan": arb.atan,
     "atan2": angle,
     "erf": total(arb.erf, limit(special.erf)),

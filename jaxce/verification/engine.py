@@ -81,14 +81,23 @@ class Examination:
 
     def __post_init__(self) -> None:
         """Compute what the others are traced with."""
-        self.value  # noqa: B018
+        self.cotangents, self.value  # noqa: B018
 
     # What is found, in the dtype of the inputs.
 
     @cached_property
     def value(self) -> np.ndarray:
         """The values of the loss."""
-        return self.in_own_dtype(jax.jit(self.loss), self.x, self.y)
+        return self.value_and_pulled[0]
+
+    @cached_property
+    def value_and_pulled(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The values, and the cotangents pulled back to the inputs; None where that raises."""
+        try:
+            value, pulled = self.in_own_dtype(jax.jit(self.pull), self.x, self.y)
+        except Exception:  # whatever a loss raises: reverse mode says it
+            return self.in_own_dtype(jax.jit(self.loss), self.x, self.y), None
+        return value, pulled
 
     @cached_property
     def limits(self) -> Limits:
@@ -98,7 +107,8 @@ class Examination:
     @cached_property
     def cotangents(self) -> np.ndarray:
         """Random, different for each example, and powers of two: they shift no error."""
-        shape = self.value.shape
+        with jax.enable_x64(self.x.dtype == np.float64):
+            shape = jax.eval_shape(self.loss, self.x, self.y).shape
         return self.rng.choice([-1.0, 1.0], shape) * 2.0 ** self.rng.integers(-2, 3, shape)
 
     @property
@@ -106,10 +116,10 @@ class Examination:
         """Whether every example has a number of its own."""
         return self.independent and self.value.ndim > 0
 
-    def in_own_dtype(self, function: Callable[..., Any], x: Any, *rest: Any) -> np.ndarray:
-        """A function of arrays of the inputs' dtype."""
+    def in_own_dtype(self, function: Callable[..., Any], x: Any, *rest: Any) -> Any:
+        """The results of a function of arrays of the inputs' dtype, as NumPy arrays."""
         with jax.enable_x64(self.x.dtype == np.float64):
-            return np.asarray(function(jnp.asarray(x), *jax.tree.map(jnp.asarray, rest)))
+            return jax.tree.map(np.asarray, function(jnp.asarray(x), *jax.tree.map(jnp.asarray, rest)))
 
     def weighed(self, loss: BatchLoss, x: Any, y: Any) -> Array:
         """Σ c·loss for the cotangents c."""
@@ -170,7 +180,7 @@ class Examination:
             for each in program(self.x_true, self.y, e, digits=5, smallest=self.limits.smallest * 1e-10)
         )
         scale = np.abs(size) + self.limits.smallest
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             smooth = ~(np.abs(jump) > DIFFERENCES * scale)
             errors = np.where(smooth & np.isfinite(off), np.abs(off) / scale, 0)
             smooth &= np.isfinite(self.true[0].nearest().reshape(len(smooth), -1)).all(
@@ -259,10 +269,12 @@ class Examination:
             errors = np.where(np.isnan(true.nearest()), 0, errors)  # outside the domain of the definition
         elif found.size:
             errors = np.where(np.isnan(true.nearest()), np.inf, errors)
-        floor = np.maximum(floor, self.limits.smallest / limit)
+        floor = np.maximum(floor, np.abs(self.cotangents).max(initial=1) * self.limits.smallest / limit)
         scaled = errors * (unit / np.maximum(unit, floor))
         if (scaled[np.isfinite(scaled)] > limit).any():
-            scaled = errors * (unit / np.maximum(np.maximum(unit, floor), moved()))
+            # what half precision is computed in rounds as finely as that
+            finely = self.limits.computed / limit
+            scaled = errors * (unit / np.maximum(np.maximum(unit, floor), finely * moved()))
         return np.where(np.isnan(scaled), np.inf, scaled)
 
     def largest(self, name: str, errors: np.ndarray, limit: float, where: np.ndarray | None = None) -> Check:
@@ -306,12 +318,15 @@ class Examination:
 
     def reverse(self, name: str) -> list[Check]:
         """Reverse mode, with its cotangents."""
+        pulled = self.value_and_pulled[1]
+        if pulled is None:
+            _, pulled = self.in_own_dtype(jax.jit(self.pull), self.x, self.y)
+        return [self.gradient_check(name, pulled)]
 
-        def pull(x: Any, y: Any) -> Any:
-            value, back = jax.vjp(lambda x: self.loss(x, y), x)
-            return back(self.cotangents.astype(value.dtype))[0]
-
-        return [self.gradient_check(name, self.in_own_dtype(jax.jit(pull), self.x, self.y))]
+    def pull(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """The values, and the cotangents pulled back."""
+        value, back = jax.vjp(lambda x: self.loss(x, y), x)
+        return value, back(self.cotangents.astype(value.dtype))[0]
 
     def closed_form(self, name: str, grad: BatchLoss) -> list[Check]:
         """A gradient in closed form: that of each example's loss."""
@@ -397,6 +412,7 @@ class Examination:
                         lambda x: jax.jvp(lambda x: self.weighed(self.loss, x, y), (x,), (v,))[1], (x,), (v,)
                     )[1],
                 }
+            found_by = jax.jit(lambda x, y: {name: way(x, y) for name, way in ways.items()})(x, y)
             with np.errstate(invalid="ignore"):
                 smooth = np.abs(right - left) <= 1e-9 * (np.abs(right) + np.abs(left)) + 1e-25
             largest = np.zeros(len(self.smooth[0]))
@@ -404,8 +420,8 @@ class Examination:
             np.maximum.at(largest, self.example_of.ravel(), np.where(smooth, np.nan_to_num(sizes), 0).ravel())
             scale = largest[self.example_of] + 1e-9 * largest.max(initial=0) + 1e-30
             found = []
-            for name, way in ways.items():
-                hessian = np.asarray(jax.jit(way)(x, y))
+            for name in ways:
+                hessian = np.asarray(found_by[name])
                 if name == "forward over forward":
                     total = np.where(smooth, right * v, 0).sum()
                     size = np.where(smooth, np.abs(right * v), 0).sum() + 1e-30

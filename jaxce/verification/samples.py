@@ -42,8 +42,12 @@ def arguments(loss: Loss, x: Any, y: Any) -> tuple[Any, ...]:
     labels = () if loss.labels == "none" else (y,)
     if loss.inputs != "features":
         return (x, *labels)
-    kernel = np.random.default_rng(0).normal(size=(x.shape[-1], FEW))
-    return (x, kernel.astype(x.dtype), *labels)
+    return (x, kernel_for(x, x.dtype), *labels)
+
+
+def kernel_for(features: Any, dtype: Any) -> np.ndarray:
+    """Seeded directions of the classes [features, classes]."""
+    return np.random.default_rng(0).normal(size=(features.shape[-1], FEW)).astype(dtype)
 
 
 def functions(loss: Loss, case: Mapping[str, Any]) -> tuple[BatchLoss, BatchLoss]:
@@ -87,6 +91,8 @@ def with_labels(
     loss: Loss, rows: np.ndarray, rng: np.random.Generator, dtype: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows with every kind of label in turn, in `dtype`: right, wrong, soft, and soft and already met."""
+    if loss.inputs == "cosines":  # at ±1 the slopes of margins are infinite
+        rows = np.clip(rows, -1 + float(jnp.finfo(dtype).eps), 1 - float(jnp.finfo(dtype).eps))
     rows = rows.astype(dtype)
     seen = rows.astype(np.float64)
     num_rows, num_classes = rows.shape

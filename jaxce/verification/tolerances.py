@@ -19,12 +19,14 @@ class Limits(NamedTuple):
     Attributes:
         value: Of a value.
         gradient: Of an entry of a gradient.
+        computed: Of what the loss computes in.
         smallest: An absolute error that is none: 32 of the smallest normal numbers. A number so small is a
             product of which one factor may have underflowed, and XLA has no subnormal numbers.
     """
 
     value: float
     gradient: float
+    computed: float
     smallest: float
 
 
@@ -41,4 +43,5 @@ def limits_of(inputs: Any, value: Any) -> Limits:
     """The limits for inputs and values of these dtypes; the gradient has the dtype of the inputs."""
     wide = jnp.promote_types(inputs, jnp.float32)
     smallest = max(32 * float(jnp.finfo(wide).tiny), float(jnp.finfo(inputs).tiny))
-    return Limits(FROM[jnp.dtype(value).name], FROM[jnp.dtype(inputs).name], smallest)
+    of_value, of_gradient = FROM[jnp.dtype(value).name], FROM[jnp.dtype(inputs).name]
+    return Limits(of_value, of_gradient, max(of_value, of_gradient), smallest)
