@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxce
-from jaxce.losses import definitions as formulas
+from jaxce.losses import definitions
 
 INTEGER = jaxce.LOSSES["softmax_cross_entropy_with_integer_labels"]
 SOFT = jaxce.LOSSES["softmax_cross_entropy"]
@@ -50,11 +50,11 @@ def test_losses_of_jaxce_are_found_right_by_their_formulas(dtype):
     z = np.array([[0, -20, -3], [1e4, 1e4 - 5, 0], [2, 2, 2], [-50, 30, 1]]).astype(dtype)
     y = np.array([0, 1, 2, 0])
     assert jaxce.verify(
-        INTEGER.value, z, y, grad=INTEGER.grad, definition=formulas.softmax_cross_entropy_with_integer_labels
+        INTEGER.value, z, y, grad=INTEGER.grad, definition=definitions.softmax_cross_entropy_with_integer_labels
     )
     soft = np.array([[1, 0, 0.25], [0.5, 1, 0], [1, 1, 0.5], [0, 0, 1]]).astype(dtype)
     assert jaxce.verify(
-        BINARY.value, z, soft, grad=BINARY.grad, definition=formulas.sigmoid_binary_cross_entropy
+        BINARY.value, z, soft, grad=BINARY.grad, definition=definitions.sigmoid_binary_cross_entropy
     )
 
 
@@ -88,7 +88,7 @@ def test_a_custom_derivative_that_is_wrong_is_caught(batch):
     flipped = jax.custom_jvp(good)
     flipped.defjvp(lambda p, t: (flipped(*p), -(good_grad(*p) * t[0]).sum(-1)))
     assert wrong(jaxce.verify(flipped, *batch)) == {"differences"}  # whatever mode follows the rule
-    assert wrong(jaxce.verify(flipped, *batch, definition=formulas.softmax_cross_entropy)) >= {
+    assert wrong(jaxce.verify(flipped, *batch, definition=definitions.softmax_cross_entropy)) >= {
         "reverse",
         "forward",
     }
@@ -101,6 +101,34 @@ def test_a_custom_vjp_is_caught_unless_it_is_meant(batch):
     assert wrong(found) == {"forward"}
     assert "forward-mode" in str(found)
     assert jaxce.verify(backwards, *batch, modes=("reverse",))
+
+
+BACKWARDS = {
+    "ignores its cotangent": lambda g, ct: g,
+    "uses the first for all": lambda g, ct: g * ct[0],
+    "holds where it is one": lambda g, ct: g * (ct**2)[:, None],
+    "holds where it is positive": lambda g, ct: g * jnp.abs(ct)[:, None],
+}
+
+
+@pytest.mark.parametrize("words", BACKWARDS)
+def test_a_backward_that_mistakes_its_cotangent_is_caught(words, batch):
+    backwards = jax.custom_vjp(good)
+    backwards.defvjp(
+        lambda z, y: (good(z, y), (z, y)), lambda r, ct: (BACKWARDS[words](good_grad(*r), ct), None)
+    )
+    assert "reverse" in wrong(
+        jaxce.verify(backwards, *batch, modes=["reverse"], definition=definitions.softmax_cross_entropy)
+    )
+    assert not jaxce.verify(backwards, *batch, modes=["reverse"])
+
+
+@pytest.mark.parametrize("rule", [lambda g, t: g, lambda g, t: g * t[0], lambda g, t: g * jnp.abs(t)])
+def test_a_rule_that_mistakes_its_tangents_is_caught(rule, batch):
+    forwards = jax.custom_jvp(good)
+    forwards.defjvp(lambda p, t: (forwards(*p), rule(good_grad(*p), t[0]).sum(-1)))
+    found = jaxce.verify(forwards, *batch, modes=["forward"], definition=definitions.softmax_cross_entropy)
+    assert "forward" in wrong(found)
 
 
 def test_a_wrong_second_derivative_of_ones_own_is_caught(batch):
@@ -157,7 +185,7 @@ def test_an_overflow_is_caught():
 def test_a_wrong_formula_shows_against_a_definition(batch):
     half = lambda z, y: good(z, y) / 2  # noqa: E731
     assert jaxce.verify(half, *batch)
-    assert wrong(jaxce.verify(half, *batch, definition=formulas.softmax_cross_entropy)) >= {
+    assert wrong(jaxce.verify(half, *batch, definition=definitions.softmax_cross_entropy)) >= {
         "value",
         "reverse",
         "forward",
@@ -184,7 +212,36 @@ def test_misuse_of_verify_is_explained(batch):
     with pytest.raises(ValueError, match="modes holds"):
         jaxce.verify(good, *batch, modes=("backward",))
     with pytest.raises(ValueError, match="give the loss unreduced"):
-        jaxce.verify(lambda z, y: good(z, y).mean(), *batch, definition=formulas.softmax_cross_entropy)
+        jaxce.verify(lambda z, y: good(z, y).mean(), *batch, definition=definitions.softmax_cross_entropy)
+
+
+@pytest.mark.parametrize(
+    ("error", "inputs", "labels", "message"),
+    [
+        (
+            ValueError,
+            np.zeros((0, 4), "f"),
+            np.zeros((0, 4), "f"),
+            r"shape \(0, 4\) and holds no example: give",
+        ),
+        (
+            TypeError,
+            (np.zeros(4, "f"), np.zeros(4, "f")),
+            np.zeros(4, "f"),
+            "must be one array, but is a tuple",
+        ),
+        (TypeError, np.arange(4), np.arange(4), "must be floating-point, but has dtype int"),
+        (ValueError, np.zeros((3, 4), "f"), np.zeros((2, 4), "f"), "as many labels as examples"),
+    ],
+)
+def test_a_mistake_of_a_user_is_a_sentence(error, inputs, labels, message):
+    with pytest.raises(error, match=message):
+        jaxce.verify(good, inputs, labels)
+
+
+def test_a_loss_of_several_results_is_a_type_error(batch):
+    with pytest.raises(TypeError, match="verify a function that returns one array"):
+        jaxce.verify(lambda z, y: (good(z, y), z), *batch)
 
 
 def test_a_verdict_prints_what_is_wrong_and_where(batch):

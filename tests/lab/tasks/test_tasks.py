@@ -350,7 +350,7 @@ def train(folder, *args):
     return json.loads((folder / "summary.json").read_text())["test"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nineteen_of_twenty_captchas_are_read_whole(tmp_path):
     assert train(tmp_path / "run", "captcha")["accuracy"] >= 0.95
 

@@ -164,7 +164,7 @@ def rows_so_far(workdir):
     return file.read_bytes().splitlines() if file.exists() else []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_killed_twenty_times_ends_with_the_same_bits(front_door, tmp_path):
     epochs = 3000
     status, _, errors = ends(front_door("--epochs", epochs, "--workdir", tmp_path / "unbroken"))
