@@ -160,6 +160,7 @@ def test_derivatives_in_every_mode_equal_the_definitions(name, rng, float64):
 
 
 @pytest.mark.parametrize(("name", "options"), settings())
+@pytest.mark.slow
 def test_float32_value_equals_the_exact_definition(name, options, rng):
     loss = LOSSES[name]
     args = arguments(loss, rng, batch=(6,))

@@ -40,7 +40,7 @@ def test_every_loss_is_exact_in_float32(name):
         assert not short, short
 
 
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("loss", [INTEGER, BINARY], ids=lambda loss: loss.name)
 def test_the_basic_losses_are_exact_in_every_dtype(loss, dtype):
     found = verify_setting(loss, {}, dtype, thorough=False)
@@ -140,7 +140,13 @@ def test_a_definition_that_gives_no_number_is_no_comparison():
 # What verification found.
 
 
-@pytest.mark.parametrize("logits", [[2.0, -1.0, 0.5], [1.0, 1.0, -3.0], [-1.0, 2.0, 2.0]])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [1.0, 1.0, -3.0],
+        *(pytest.param(z, marks=pytest.mark.slow) for z in ([2.0, -1.0, 0.5], [-1.0, 2.0, 2.0])),
+    ],
+)
 def test_hessians_are_true_where_the_label_is_largest_or_tied(logits):
     def focal(z):
         return -((1 - jax.nn.softmax(z)[0]) ** 2) * jax.nn.log_softmax(z)[0]

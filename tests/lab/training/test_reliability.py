@@ -145,6 +145,7 @@ def kill_and_resume(front_door, unbroken, folder, kills, seed, longest):
     print(f"{killed} kills, with these epochs saved: {moments}; {finished} runs ended as the unbroken one")
 
 
+@pytest.mark.slow
 def test_a_run_killed_twice_ends_with_the_bits_of_another(front_door, unbroken, tmp_path):
     flags = ["--epochs", EPOCHS, "--checkpoint-seconds", 0]
     workdir = tmp_path / "killed"

@@ -306,6 +306,7 @@ def test_the_coefficients_are_those_of_scikit_learn(name):
     np.testing.assert_allclose(layer["bias"], peer.intercept_, atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_house_prices_settings_find_scikit_learns_ridge(rng):
     config = load_config("house_prices")
     features = rng.normal(size=(14_448, 8)) @ rng.normal(size=(8, 8))  # correlated, as the real ones are
