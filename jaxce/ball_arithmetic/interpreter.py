@@ -51,6 +51,14 @@ def evaluate(program: core.ClosedJaxpr | core.Jaxpr, args: Sequence[Value]) -> l
 
 def _apply(eqn: Any, operands: list[Value]) -> Any:
     name, params = eqn.primitive.name, eqn.params
+    if name == "scan":  # JAX 0.12 no longer counts what is carried, but what is stacked has one more axis
+        body = params["jaxpr"].jaxpr
+        carried = sum(
+            out.aval.ndim == own.aval.ndim for out, own in zip(eqn.outvars, body.outvars, strict=True)
+        )
+        stacked = sum(into.aval.ndim > own.aval.ndim for into, own in zip(eqn.invars, body.invars, strict=True))
+        counts = {"num_carry": carried, "num_consts": len(eqn.invars) - carried - stacked}
+        return _scan({**params, **counts}, *operands)
     if name in CONTROL:
         return CONTROL[name](params, *operands)
     for inner in (params.get(key) for key in ("jaxpr", "call_jaxpr", "fun_jaxpr")):
@@ -104,4 +112,4 @@ def _scan(params: dict[str, Any], *operands: Value) -> list[Value]:
     return [*carry, *(entering(np.empty((0, *aval.shape), aval.dtype), aval.dtype) for aval in avals)]
 
 
-CONTROL = {"cond": _cond, "while": _while, "scan": _scan}
+CONTROL = {"cond": _cond, "while": _while}
