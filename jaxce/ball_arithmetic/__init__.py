@@ -34,9 +34,9 @@ def exact(f: Callable[..., Any], *, digits: int = 30) -> Callable[..., Any]:
 
     Raises:
         ImportError: python-flint, of the extra "verify", is not installed.
-        NotImplementedError: A primitive that has no rule; the message names it and the line that it is from.
         ArithmeticError: A comparison of two numbers that agree to 131,072 bits, or numbers beyond 2^(2^62).
-        TypeError: Called inside jit, vmap or grad, which belong inside: `exact(jax.vmap(f))`.
+        TypeError: A primitive that has no rule; the message names it and the line that it is from. Or a call
+            inside jit, vmap or grad, which belong inside: `exact(jax.vmap(f))`.
 
     Source:
         Johansson 2017, Arb: efficient arbitrary-precision midpoint-radius interval arithmetic, IEEE

@@ -23,6 +23,10 @@ class Undecided(ArithmeticError):
     """Balls are too wide to say which way a comparison goes, or whether a function is defined."""
 
 
+class Unsupported(TypeError):
+    """A program holds an operation that ball arithmetic has no rule for."""
+
+
 def ball_of(number: float) -> Ball:
     """The exact ball of a float."""
     return NAN if number != number else arb(number)

@@ -12,7 +12,7 @@ from jax.extend import core
 from jax.extend.source_info_util import summarize
 
 from jaxce.ball_arithmetic.arrays import Value, elementwise, entering, holds_balls
-from jaxce.ball_arithmetic.balls import FUNCTIONS, Undecided
+from jaxce.ball_arithmetic.balls import FUNCTIONS, Undecided, Unsupported
 from jaxce.ball_arithmetic.primitives import BY_POSITIONS, MOVES, RULES, as_balls, by_positions, convert
 
 
@@ -21,7 +21,7 @@ def evaluate(program: core.ClosedJaxpr | core.Jaxpr, args: Sequence[Value]) -> l
 
     Raises:
         Undecided: Balls are too wide: more precision may help.
-        NotImplementedError: The program holds a primitive without a rule.
+        Unsupported: The program holds a primitive without a rule.
         OverflowError: A number is too large for ball arithmetic.
     """
     jaxpr: Any = program
@@ -41,7 +41,7 @@ def evaluate(program: core.ClosedJaxpr | core.Jaxpr, args: Sequence[Value]) -> l
     for eqn in jaxpr.eqns:
         try:
             results = _apply(eqn, [read(var) for var in eqn.invars])
-        except (Undecided, OverflowError, NotImplementedError) as error:
+        except (Undecided, OverflowError, Unsupported) as error:
             name, line = error.args or (eqn.primitive.name, "")  # of the innermost operation
             error.args = name, line or summarize(eqn.source_info)
             raise
@@ -51,16 +51,8 @@ def evaluate(program: core.ClosedJaxpr | core.Jaxpr, args: Sequence[Value]) -> l
 
 def _apply(eqn: Any, operands: list[Value]) -> Any:
     name, params = eqn.primitive.name, eqn.params
-    if name == "scan":  # JAX 0.12 no longer counts what is carried, but what is stacked has one more axis
-        body = params["jaxpr"].jaxpr
-        carried = sum(
-            out.aval.ndim == own.aval.ndim for out, own in zip(eqn.outvars, body.outvars, strict=True)
-        )
-        stacked = sum(into.aval.ndim > own.aval.ndim for into, own in zip(eqn.invars, body.invars, strict=True))
-        counts = {"num_carry": carried, "num_consts": len(eqn.invars) - carried - stacked}
-        return _scan({**params, **counts}, *operands)
     if name in CONTROL:
-        return CONTROL[name](params, *operands)
+        return CONTROL[name](eqn, *operands)
     for inner in (params.get(key) for key in ("jaxpr", "call_jaxpr", "fun_jaxpr")):
         if isinstance(inner, core.ClosedJaxpr | core.Jaxpr):  # jit, checkpoint, custom derivatives
             return evaluate(inner, operands)
@@ -79,15 +71,16 @@ def _apply(eqn: Any, operands: list[Value]) -> Any:
         return RULES[name](params, *operands)
     if name in FUNCTIONS:
         return elementwise(FUNCTIONS[name], *map(as_balls, operands))
-    raise NotImplementedError
+    raise Unsupported
 
 
-def _cond(params: dict[str, Any], index: Any, *operands: Value) -> list[Value]:
-    branches = params["branches"]
+def _cond(eqn: Any, index: Any, *operands: Value) -> list[Value]:
+    branches = eqn.params["branches"]
     return evaluate(branches[min(max(int(index), 0), len(branches) - 1)], operands)
 
 
-def _while(params: dict[str, Any], *operands: Value) -> list[Value]:
+def _while(eqn: Any, *operands: Value) -> list[Value]:
+    params = eqn.params
     first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     of_test, of_body, carry = operands[:first], operands[first:second], operands[second:]
     while bool(evaluate(params["cond_jaxpr"], [*of_test, *carry])[0]):
@@ -95,8 +88,13 @@ def _while(params: dict[str, Any], *operands: Value) -> list[Value]:
     return list(carry)
 
 
-def _scan(params: dict[str, Any], *operands: Value) -> list[Value]:
-    first, count, body = params["num_consts"], params["num_carry"], params["jaxpr"]
+def _scan(eqn: Any, *operands: Value) -> list[Value]:
+    params, body = eqn.params, eqn.params["jaxpr"]
+    # Which operands are constants, carried or stacked is written differently from version to version of JAX;
+    # what is stacked has one axis more than the body sees.
+    count = sum(o.aval.ndim == own.aval.ndim for o, own in zip(eqn.outvars, body.jaxpr.outvars, strict=True))
+    stacked = sum(i.aval.ndim > own.aval.ndim for i, own in zip(eqn.invars, body.jaxpr.invars, strict=True))
+    first = len(operands) - count - stacked
     consts, carry, xs = operands[:first], list(operands[first : first + count]), operands[first + count :]
     outputs = []
     steps = range(params["length"])
@@ -112,4 +110,4 @@ def _scan(params: dict[str, Any], *operands: Value) -> list[Value]:
     return [*carry, *(entering(np.empty((0, *aval.shape), aval.dtype), aval.dtype) for aval in avals)]
 
 
-CONTROL = {"cond": _cond, "while": _while}
+CONTROL = {"cond": _cond, "while": _while, "scan": _scan}

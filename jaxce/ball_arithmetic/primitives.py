@@ -27,7 +27,7 @@ def as_balls(value: Value) -> np.ndarray:
 def convert(value: Value, dtype: Any) -> Value:
     """A change of dtype. Between floats, and from integers to floats, nothing is rounded."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        raise NotImplementedError
+        raise balls.Unsupported  # Arb has complex balls, and no loss needs them
     if jnp.issubdtype(dtype, jnp.floating):
         return as_balls(value)
     if not holds_balls(value):

@@ -8,7 +8,7 @@ import numpy as np
 from flint import ctx
 
 from jaxce.ball_arithmetic.arrays import Value, entering, holds_balls
-from jaxce.ball_arithmetic.balls import Ball, Undecided
+from jaxce.ball_arithmetic.balls import Ball, Undecided, Unsupported
 from jaxce.ball_arithmetic.enclosures import Enclosures
 from jaxce.ball_arithmetic.interpreter import evaluate
 
@@ -63,10 +63,8 @@ class Program:
             raise ArithmeticError(
                 f"exact cannot decide {' at '.join(error.args)}: what it compares agrees to {MOST_BITS} bits"
             ) from None
-        except NotImplementedError as error:
-            raise NotImplementedError(
-                f"exact has no rule for the primitive {' at '.join(error.args)}"
-            ) from None
+        except Unsupported as error:
+            raise Unsupported(f"exact has no rule for the primitive {' at '.join(error.args)}") from None
         except OverflowError as error:
             raise OverflowError(f"a number is too large for exact: {' at '.join(error.args)}") from None
 
