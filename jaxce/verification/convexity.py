@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from jaxce.losses import Loss
 from jaxce.verification import samples
-from jaxce.verification.engine import Check
+from jaxce.verification.checks import Check
 
 CONVEX = 1e-12  # how negative rounding may make an eigenvalue, relative to the largest entry of all Hessians
 NOT_CONVEX = -1e-4  # and how negative it certainly cannot

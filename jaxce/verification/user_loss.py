@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
 if TYPE_CHECKING:
-    from jaxce.verification.engine import Check
+    from jaxce.verification.checks import Check
 
 UserLoss = Callable[[Any, Any], Array]
 
@@ -93,7 +93,8 @@ def verify(
     ['value', 'reverse', 'forward']
     """
     try:
-        from jaxce.verification.engine import MODES, Check, Examination
+        from jaxce.verification.checks import Check
+        from jaxce.verification.engine import MODES, Examination
     except ModuleNotFoundError as error:
         raise ImportError('verify needs the extra "verify": pip install "jaxce[verify]"') from error
 
@@ -117,9 +118,8 @@ def verify(
         return Verdict((Check("batch", math.inf, 0.0, note, ""),))
     if definition is not None and not shape and x.ndim:
         raise ValueError("a definition is of one example: give the loss unreduced, one number for each")
-    truth = loss
-    if definition is not None:
-        truth = definition
+    truth = definition
+    if truth is not None:
         for _ in shape:
             truth = jax.vmap(truth)
     examination = Examination(
@@ -128,7 +128,6 @@ def verify(
         y,
         truth,
         np.random.default_rng(0),
-        is_own=definition is None,
         independent=independent,
         whole=definition is None,
         grads={"closed form": grad} if grad else {},

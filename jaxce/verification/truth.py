@@ -1,0 +1,163 @@
+"""What is true of a loss at its inputs: values and derivatives without rounding, and how rounding moves them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jaxce.ball_arithmetic.enclosures import Enclosures
+from jaxce.ball_arithmetic.program import Program
+from jaxce.verification.tolerances import DIFFERENCES
+
+BatchLoss = Callable[[Any, Any], Array]
+
+STEP = 2.0**-200  # of differences, in arithmetic without rounding
+DIGITS = 20
+DRAWS = 4  # of rounding errors of the arguments
+
+
+class Slopes(NamedTuple):
+    """Slopes of the values along a random direction, by differences, beside the gradient's, without rounding.
+
+    Attributes:
+        exist: Of which examples both one-sided slopes are one finite number [examples].
+        error: The largest difference from the gradient, relative to the sizes of its parts.
+        worst: The example that has it.
+    """
+
+    exist: np.ndarray
+    error: float
+    worst: int
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A loss without rounding.
+
+    Attributes:
+        function: The loss itself, or its definition, of batches, in plain JAX.
+        x: The inputs, whose dtype programs of the loss itself are traced with.
+        numbers: The numbers to take for them.
+        y: Labels, any tree of arrays.
+        cotangents: The weights c of the values; gradients are those of Σ c·loss.
+        per_example: Sums over what belongs to an example, of an array that has the examples first.
+        is_own: Whether it is the loss itself, so that constants are what its dtype holds.
+        sizes: Of the inputs: an ulp of that counts as unknown.
+        eps: That ulp, of 1.
+        smallest: An absolute error that is none.
+        rng: Of directions and rounding errors.
+    """
+
+    function: BatchLoss
+    x: np.ndarray
+    numbers: np.ndarray
+    y: Any
+    cotangents: np.ndarray
+    per_example: Callable[[Any], Any]
+    is_own: bool
+    sizes: np.ndarray
+    eps: float
+    smallest: float
+    rng: np.random.Generator
+
+    def grad(self, x: Any, y: Any) -> Array:
+        """d Σ c·loss / d x, in plain JAX."""
+        return jax.grad(lambda x: weighed(self.function, self.cotangents, x, y))(x)
+
+    @cached_property
+    def value_and_grad(self) -> tuple[Enclosures, Enclosures]:
+        """The values, and the gradient of their weighed sum."""
+        return self.at(self.numbers)
+
+    @cached_property
+    def slopes(self) -> Slopes:
+        """The gradient held against differences of the values: a second way to it, without any derivative."""
+        v = self.rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], self.x.shape).astype(self.x.dtype)
+
+        def along(x: Any, y: Any, e: Any) -> Any:
+            ahead, here, behind = (self.function(x + k * e * v, y) for k in (1, 0, -1))
+            c = self.cotangents.astype(here.dtype)
+            to_right = self.per_example(c * (ahead - here) / e)
+            to_left = self.per_example(c * (here - behind) / e)
+            parts = self.grad(x, y) * v
+            off = (to_right + to_left) / 2 - self.per_example(parts)
+            return to_right - to_left, off, self.per_example(jnp.abs(parts))
+
+        jump, off, size = (
+            each.nearest()
+            for each in self._traced(along, 1)(
+                self.numbers, self.y, np.float64(STEP), digits=5, smallest=self.smallest * 1e-10
+            )
+        )
+        with np.errstate(invalid="ignore", over="ignore"):
+            size = np.abs(size) + self.smallest
+            is_smooth = ~(np.abs(jump) > DIFFERENCES * size)
+            errors = np.where(is_smooth & np.isfinite(off), np.abs(off) / size, 0)
+        is_finite = np.isfinite(self.value_and_grad[0].nearest()).reshape(len(errors), -1).all(1)
+        return Slopes(is_smooth & is_finite, float(errors.max(initial=0)), int(np.argmax(errors)))
+
+    def grads_slopes(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes of the gradient along `v` to the right and to the left, by differences, all in float64."""
+
+        def along(x: Any, y: Any, e: Any) -> Any:
+            ahead, here, behind = (self.grad(x + k * e * v, y) for k in (1, 0, -1))
+            return (ahead - here) / e, (here - behind) / e
+
+        x, y = widened(self.x), jax.tree.map(widened, self.y)
+        with jax.enable_x64(True):
+            program = Program(along, x, y, np.float64(1))
+        right, left = program(x, y, np.float64(STEP), digits=12, smallest=1e-30)
+        return right.nearest(), left.nearest()
+
+    @cached_property
+    def moved(self) -> tuple[np.ndarray, np.ndarray]:
+        """How far values and gradient move when the arguments do by an ulp: no error is smaller than that."""
+        by = np.zeros(self.value_and_grad[0].shape), np.zeros(self.value_and_grad[1].shape)
+        for _ in range(DRAWS):
+            there = self.at(self._nudged(self.numbers, self.sizes), jax.tree.map(self._nudged_labels, self.y))
+            for most, true, other in zip(by, self.value_and_grad, there, strict=True):
+                distance = np.abs((other - true).nearest())
+                np.maximum(most, np.where(np.isfinite(distance), distance, 0), out=most)
+        return by
+
+    @cached_property
+    def _program(self) -> Program:
+        return self._traced(lambda x, y: (self.function(x, y), self.grad(x, y)))
+
+    def at(self, x: np.ndarray, y: Any = None) -> tuple[Enclosures, Enclosures]:
+        """The same at other numbers."""
+        return self._program(x, self.y if y is None else y, digits=DIGITS, smallest=self.smallest)
+
+    def _traced(self, function: Callable[..., Any], *rest: Any) -> Program:
+        x, y = (self.x, self.y) if self.is_own else (widened(self.x), jax.tree.map(widened, self.y))
+        with jax.enable_x64(x.dtype == np.float64):
+            return Program(function, x, y, *(np.asarray(each, x.dtype) for each in rest))
+
+    def _nudged(self, array: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Finite floats, each moved up or down by an ulp of its size; not rounded again."""
+        by = self.eps * np.where(np.isfinite(sizes), sizes, 0)
+        return array.astype(np.float64) + by * self.rng.choice([-1.0, 1.0], array.shape)
+
+    def _nudged_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Labels, likewise. Of an array of them, whole numbers (of one-hot labels) are known exactly."""
+        if not jnp.issubdtype(labels.dtype, jnp.floating):
+            return labels
+        numbers = labels.astype(np.float64)
+        exact = (numbers == np.round(numbers)) & (labels.ndim > 0)
+        return self._nudged(labels, np.where(exact, 0, np.abs(numbers)))
+
+
+def weighed(loss: BatchLoss, weights: np.ndarray, x: Any, y: Any) -> Array:
+    """Σ weights·loss."""
+    found = loss(x, y)
+    return (found * weights.astype(found.dtype)).sum()
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """In float64, if it holds floating-point numbers."""
+    return array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
