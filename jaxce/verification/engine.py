@@ -58,23 +58,27 @@ class Examination:
         return self.rng.choice([-1.0, 1.0], shape) * 2.0 ** self.rng.integers(-2, 3, shape)
 
     @cached_property
-    def value_and_pulled(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """The values, and the cotangents pulled back to the inputs; None where that raises."""
+    def found(self) -> dict[str, np.ndarray]:
+        """The values, the cotangents pulled back, and gradients in closed form, in one compiled program."""
+
+        def everything(x: Any, y: Any) -> dict[str, Any]:
+            value, pulled = self.pull(x, y)
+            return {"value": value, "pulled": pulled, **{name: grad(x, y) for name, grad in self.grads.items()}}
+
         try:
-            value, pulled = self.in_own_dtype(jax.jit(self.pull), self.x, self.y)
-        except Exception:  # whatever a loss raises: reverse mode says it
-            return self.in_own_dtype(jax.jit(self.loss), self.x, self.y), None
-        return value, pulled
+            return self.in_own_dtype(jax.jit(everything), self.x, self.y)
+        except Exception:  # whatever a loss raises: the checks, one by one, say it
+            return {"value": self.in_own_dtype(jax.jit(self.loss), self.x, self.y)}
 
     @property
     def value(self) -> np.ndarray:
         """The values of the loss."""
-        return self.value_and_pulled[0]
+        return self.found["value"]
 
     @cached_property
     def limits(self) -> Limits:
         """The largest errors that are right."""
-        return limits_of(self.x.dtype, self.value.dtype)
+        return limits_of(self.x.dtype, self.value.dtype, self.definition is None)
 
     @cached_property
     def true(self) -> Truth:
@@ -144,10 +148,9 @@ class Examination:
 
     def reverse(self, name: str) -> list[Check]:
         """Reverse mode, with its cotangents."""
-        pulled = self.value_and_pulled[1]
-        if pulled is None:
-            _, pulled = self.in_own_dtype(jax.jit(self.pull), self.x, self.y)
-        return self.gradient_checks(name, pulled)
+        if "pulled" in self.found:
+            return self.gradient_checks(name, self.found["pulled"])
+        return self.gradient_checks(name, self.in_own_dtype(jax.jit(self.pull), self.x, self.y)[1])
 
     def pull(self, x: Any, y: Any) -> tuple[Array, Array]:
         """The values, and the cotangents pulled back."""
@@ -176,11 +179,13 @@ class Examination:
 
     def closed_form(self, name: str, grad: BatchLoss) -> list[Check]:
         """A gradient in closed form: that of each example's loss."""
-        found = self.in_own_dtype(jax.jit(grad), self.x, self.y)
+        found = self.found[name] if name in self.found else self.in_own_dtype(jax.jit(grad), self.x, self.y)
         wide, c = found.astype(np.float64), self.cotangents
         with np.errstate(over="ignore", invalid="ignore"):
             if found.ndim > self.x.ndim:  # Jacobians [batch, values, inputs]
-                return self.gradient_checks(name, np.einsum("nk,nki->ni", c, wide).astype(found.dtype))
+                parts = np.einsum("nk,nki->ni", np.abs(c), np.abs(wide))
+                pulled = np.einsum("nk,nki->ni", c, wide).astype(found.dtype)
+                return self.gradient_checks(name, pulled, floor=2 * parts)  # each is rounded, and their sum
             if found.shape != self.x.shape:
                 raise ValueError(f"the gradient has shape {found.shape}, but the inputs {self.x.shape}")
             c = c.reshape(c.shape + (1,) * (found.ndim - c.ndim))
@@ -249,20 +254,21 @@ class Examination:
 
     # How errors are counted.
 
-    def gradient_checks(self, name: str, found: np.ndarray, where: np.ndarray | None = None) -> list[Check]:
-        """A gradient of the weighed sum, or its entries at flat positions `where`; and those of masked inputs."""
+    def gradient_checks(
+        self, name: str, found: np.ndarray, where: np.ndarray | None = None, floor: np.ndarray | None = None
+    ) -> list[Check]:
+        """A gradient of the weighed sum, or its entries at flat positions `where`; and of masked inputs."""
         entries = np.arange(self.x.size) if where is None else where
         true, found = self.true.value_and_grad[1], found.ravel()
-        floor = np.zeros(len(entries))
+        floor = np.zeros(len(entries)) if floor is None else floor.ravel()
         if self.whole:
             sizes = np.abs(np.nan_to_num(true.nearest(), nan=0, posinf=0, neginf=0))
-            floor = ulp_at(self.largest_of_example(sizes), self.x.dtype)[entries]
-        limit = limits_of(self.x.dtype, found.dtype).value  # tangents have the dtype of the value
+            floor = np.maximum(floor, self.largest_of_example(sizes)[entries])
+        limit = self.limits.gradient if found.dtype == self.x.dtype else self.limits.value  # of tangents
         errors = self.errors(found, true.at(entries), limit, lambda: self.true.moved[1].ravel()[entries], floor)
         errors = np.where(self.true.slopes.exist[self.example_of[entries]], errors, 0)
         checks = [self.largest(name, errors, limit, entries, self.x.shape)]
-        # −∞ masks an input unless the loss falls or rises there, as where a label is on it
-        masked = (self.x.ravel()[entries] == -np.inf) & ~(np.abs(true.nearest().ravel()[entries]) > 0)
+        masked = (self.x.ravel()[entries] == -np.inf) & (true.nearest().ravel()[entries] == 0)
         if masked.any():
             off = np.nan_to_num(np.abs(found[masked].astype(np.float64)), nan=np.inf)
             checks.append(self.largest(f"{name}, masked", off, 0.0, entries[masked], self.x.shape))
@@ -282,18 +288,20 @@ class Examination:
         moved: Callable[[], np.ndarray],
         floor: Any = 0.0,
     ) -> np.ndarray:
-        """Errors in ulp; of what is smaller than `floor`, or than rounding the arguments moves it, in these."""
-        near = true.nearest()
-        unit = ulp_at(near, found.dtype)
+        """Relative errors in eps, which are ulp of a number just above a power of two.
+
+        Of what is smaller than `floor`, or than rounding the arguments moves it, they are relative to that.
+        """
+        near, eps = true.nearest(), float(jnp.finfo(found.dtype).eps)
         # outside the domain of a definition nothing is known, and a loss of one's own has to give numbers
         errors = np.where(np.isnan(near), 0 if self.definition else np.inf, true.errors_in_ulp(found))
-        floor = np.maximum(floor, np.abs(self.cotangents).max(initial=1) * self.limits.smallest / limit)
-        scaled = errors * (unit / np.maximum(unit, floor))
-        if (scaled[np.isfinite(scaled)] > limit).any():
+        errors = errors * ulp_at(near, found.dtype)
+        floor = np.maximum(eps * floor, np.abs(self.cotangents).max(initial=1) * self.limits.smallest / limit)
+        unit = np.maximum(np.where(np.isfinite(near), eps * np.abs(near), 1), floor)
+        if ((errors > limit * unit) & np.isfinite(errors)).any():
             # what half precision is computed in rounds as finely as that
-            finely = self.limits.computed / limit
-            scaled = errors * (unit / np.maximum(np.maximum(unit, floor), finely * moved()))
-        return np.where(np.isnan(scaled), np.inf, scaled)
+            unit = np.maximum(unit, self.limits.computed / limit * moved())
+        return errors / unit
 
     def largest(
         self, name: str, errors: np.ndarray, limit: float, entries: np.ndarray, shape: tuple[int, ...]

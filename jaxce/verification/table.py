@@ -53,8 +53,8 @@ def print_table(found: Sequence[Finding], seconds: float) -> None:
         console.print(f"  [bold]{name:18}[/] {meaning}")
     console.print("\n" + EXPLANATION)
     for dtype in dict.fromkeys(each.dtype for each in found):
-        limits = limits_of(dtype, jnp.promote_types(dtype, jnp.float32))
-        console.print(f"Limits in {dtype}: value {limits.value:g} ulp, gradient {limits.gradient:g} ulp")
+        limits = limits_of(dtype, jnp.promote_types(dtype, jnp.float32), False)
+        console.print(f"Limits in {dtype}: value {limits.value:g} ulp, gradient {limits.gradient:.3g} ulp")
     counter_examples = [each for each in found if each.check.ok and each.check.note.startswith("not convex")]
     if counter_examples:
         console.print("\n[bold]Not convex")

@@ -14,7 +14,7 @@ CURVATURE = 1e-5
 
 
 class Limits(NamedTuple):
-    """The largest errors that are right, in ulp of the dtype that each comes in.
+    """The largest relative errors that are right, in eps of the dtype that each comes in.
 
     Attributes:
         value: Of a value.
@@ -30,18 +30,22 @@ class Limits(NamedTuple):
     smallest: float
 
 
-# dtype -> largest error in ulp
+# dtype -> the largest relative error in eps
 FROM = {
     "float64": 450.0,  # 1e-13: XLA's exponential and logarithm are good to some ulp, and errors of sums add up
     "float32": 84.0,  # 1e-5, the specification's; the same reasons
-    "bfloat16": 2.0,  # computed in float32 and rounded once it is half an ulp; in half precision, done well, 2
-    "float16": 2.0,  # the same
+    "bfloat16": 0.5 + 1e-5 / 2**-7,  # that of float32, in which it is computed, and one rounding
+    "float16": 0.5 + 1e-5 / 2**-10,  # the same
 }
+IN_HALF = 2  # as much for a user's loss that computes in half precision: done well, it ends within an ulp
 
 
-def limits_of(inputs: Any, value: Any) -> Limits:
+def limits_of(inputs: Any, value: Any, is_own: bool) -> Limits:
     """The limits for inputs and values of these dtypes; the gradient has the dtype of the inputs."""
     wide = jnp.promote_types(inputs, jnp.float32)
     smallest = max(32 * float(jnp.finfo(wide).tiny), float(jnp.finfo(inputs).tiny))
-    of_value, of_gradient = FROM[jnp.dtype(value).name], FROM[jnp.dtype(inputs).name]
+    of_value, of_gradient = (
+        FROM[jnp.dtype(each).name] * (IN_HALF if is_own and jnp.finfo(each).bits == 16 else 1)
+        for each in (value, inputs)
+    )
     return Limits(of_value, of_gradient, max(of_value, of_gradient), smallest)

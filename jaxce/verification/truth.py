@@ -1,6 +1,6 @@
-"""What is true of a loss at its inputs: values and derivatives without rounding, and how rounding moves them."""
+"""What is true of a loss: values and derivatives without rounding, and how far rounding moves them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ BatchLoss = Callable[[Any, Any], Array]
 
 STEP = 2.0**-200  # of differences, in arithmetic without rounding
 DIGITS = 20
-DRAWS = 4  # of rounding errors of the arguments
+MOST_COLUMNS = 32  # of an example that are moved apart; more are moved together
 
 
 class Slopes(NamedTuple):
@@ -50,7 +50,7 @@ class Truth:
         sizes: Of the inputs: an ulp of that counts as unknown.
         eps: That ulp, of 1.
         smallest: An absolute error that is none.
-        rng: Of directions and rounding errors.
+        rng: Of directions and signs.
     """
 
     function: BatchLoss
@@ -116,14 +116,30 @@ class Truth:
 
     @cached_property
     def moved(self) -> tuple[np.ndarray, np.ndarray]:
-        """How far values and gradient move when the arguments do by an ulp: no error is smaller than that."""
+        """How far values and gradient move, added up, as each number of an example moves by an ulp of its size.
+
+        Where parts cancel, no error is smaller than that.
+        """
         by = np.zeros(self.value_and_grad[0].shape), np.zeros(self.value_and_grad[1].shape)
-        for _ in range(DRAWS):
-            there = self.at(self._nudged(self.numbers, self.sizes), jax.tree.map(self._nudged_labels, self.y))
-            for most, true, other in zip(by, self.value_and_grad, there, strict=True):
+        for x, y in self._nudged():
+            for sum_of, true, other in zip(by, self.value_and_grad, self.at(x, y), strict=True):
                 distance = np.abs((other - true).nearest())
-                np.maximum(most, np.where(np.isfinite(distance), distance, 0), out=most)
+                sum_of += np.where(np.isfinite(distance), distance, 0)
         return by
+
+    def _nudged(self) -> Iterator[tuple[np.ndarray, Any]]:
+        """The arguments with one number of every example moved, one after the other; not rounded again."""
+        leaves, structure = jax.tree.flatten((self.numbers, self.y))
+        for n, (leaf, sizes) in enumerate(zip(leaves, [self.sizes, *map(_sizes_of, leaves[1:])], strict=True)):
+            of_example = leaf[0].size if leaf.ndim > 1 else 1
+            column = (np.arange(leaf.size) % of_example % MOST_COLUMNS).reshape(leaf.shape)
+            ulp = self.eps * np.where(np.isfinite(sizes), sizes, 0) * self.rng.choice([-1.0, 1.0], leaf.shape)
+            for i in range(min(of_example, MOST_COLUMNS)):
+                by = np.where(column == i, ulp, 0)
+                if by.any():
+                    yield jax.tree.unflatten(
+                        structure, [*leaves[:n], leaf.astype(np.float64) + by, *leaves[n + 1 :]]
+                    )
 
     @cached_property
     def _program(self) -> Program:
@@ -138,18 +154,12 @@ class Truth:
         with jax.enable_x64(x.dtype == np.float64):
             return Program(function, x, y, *(np.asarray(each, x.dtype) for each in rest))
 
-    def _nudged(self, array: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """Finite floats, each moved up or down by an ulp of its size; not rounded again."""
-        by = self.eps * np.where(np.isfinite(sizes), sizes, 0)
-        return array.astype(np.float64) + by * self.rng.choice([-1.0, 1.0], array.shape)
 
-    def _nudged_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Labels, likewise. Of an array of them, whole numbers (of one-hot labels) are known exactly."""
-        if not jnp.issubdtype(labels.dtype, jnp.floating):
-            return labels
-        numbers = labels.astype(np.float64)
-        exact = (numbers == np.round(numbers)) & (labels.ndim > 0)
-        return self._nudged(labels, np.where(exact, 0, np.abs(numbers)))
+def _sizes_of(labels: np.ndarray) -> np.ndarray:
+    """Of labels: their absolute values. Of an array of them, whole numbers, as of one-hot labels, are exact."""
+    sizes = np.abs(labels.astype(np.float64))
+    is_exact = (sizes == np.round(sizes)) & (labels.ndim > 0)
+    return np.where(is_exact | (not jnp.issubdtype(labels.dtype, jnp.floating)), 0, sizes)
 
 
 def weighed(loss: BatchLoss, weights: np.ndarray, x: Any, y: Any) -> Array:

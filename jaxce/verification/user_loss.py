@@ -58,10 +58,10 @@ def verify(
     second derivatives against differences of the gradient. Cotangents and tangents are random and differ from
     example to example.
 
-    Errors are in ulp, units in the last place: of a value, of the true value; of an entry of a gradient, of the
-    largest true entry of its example (with a `definition`, of its own). Where parts cancel, an ulp is no less
-    than what moving all inputs and labels by one ulp of theirs does to the truth. The limits, with reasons, are
-    in jaxce/verification/tolerances.py: 84 ulp of float32, 1e-5.
+    Errors are relative, and counted in ulp, units in the last place: 84 of them in float32 are 1e-5. They are
+    relative to the true value; of an entry of a gradient, to the largest of its example (with a `definition`,
+    to itself). Where parts cancel, an ulp is no less than what it does to the truth to move each input and each
+    label by one of its own. The limits, with reasons, are in jaxce/verification/tolerances.py.
 
     Args:
         loss: `loss(inputs, labels)`: one number for each example, or their mean or sum.

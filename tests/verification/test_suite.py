@@ -59,12 +59,12 @@ def test_a_wrong_claim_of_convexity_is_caught_both_ways():
 
 def test_a_doubled_gradient_is_caught():
     loss = planted(BINARY, grad=lambda z, y, **o: 2 * BINARY.grad(z, y, **o))
-    assert failing(loss, "float64") == {"closed form"}
+    assert failing(loss, "float64") == {"closed form", "infinite"}
 
 
 def test_a_flipped_sign_is_caught():
     loss = planted(BINARY, grad=lambda z, y, **o: -BINARY.grad(z, y, **o))
-    assert failing(loss) == {"closed form"}
+    assert failing(loss) == {"closed form", "infinite"}
 
 
 def test_a_gradient_over_the_wrong_axis_is_caught():
@@ -90,9 +90,7 @@ def test_masked_classes_that_cost_nan_are_caught():
     def zero_times_infinity(z, q):
         return -(q * jax.nn.log_softmax(z)).sum(-1)
 
-    assert {"value", "reverse", "reverse, masked", "all masked"} <= failing(
-        planted(SOFT, value=zero_times_infinity)
-    )
+    assert {"value", "reverse", "all masked"} <= failing(planted(SOFT, value=zero_times_infinity))
 
 
 def test_the_logarithm_of_a_clamp_is_caught():

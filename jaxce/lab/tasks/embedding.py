@@ -1,6 +1,5 @@
 """Features, compared by their cosines: margin heads, classes never seen in training, and very many classes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -18,7 +17,18 @@ from jaxce.lab.data import Dataset
 from jaxce.lab.errors import ConfigError
 from jaxce.lab.metrics import Metric
 from jaxce.lab.tasks import pairs
-from jaxce.lab.tasks.task import ACCURACY, CROSS_ENTROPY, Hyperparams, Predictions, Task
+from jaxce.lab.tasks.task import (
+    ACCURACY,
+    CROSS_ENTROPY,
+    Hyperparams,
+    Key,
+    Labels,
+    Means,
+    Outputs,
+    Params,
+    Predictions,
+    Task,
+)
 
 # Beside the hyperparams, while `margin_epochs` last: which part of a head's margin counts already, from 0 to 1.
 MARGIN_SHARE = "margin_share"
@@ -87,13 +97,8 @@ class EmbeddingTask(Task):
         return {"head": {"kernel": jax.nn.initializers.lecun_normal()(key, shape)}}
 
     def measure(
-        self,
-        outputs: Float[Array, "batch width"],
-        labels: Int[Array | np.ndarray, "batch"],
-        hyperparams: Hyperparams,
-        params: Mapping[str, Any],
-        key: PRNGKeyArray | None = None,
-    ) -> dict[str, Float[Array, ""]]:
+        self, outputs: Outputs, labels: Labels, hyperparams: Hyperparams, params: Params, key: Key = None
+    ) -> Means:
         """Mean `loss` and, but in training, `accuracy` of the nearest class vector and `cross_entropy`.
 
         All are of the classes seen; `cross_entropy` is without margin. Of classes there may be a million, so

@@ -18,6 +18,12 @@ from jaxce.lab.metrics import Metric, number
 
 Hyperparams = Mapping[str, Float[Array, ""] | float]
 
+Outputs = Float[Array, "batch outputs"]
+Labels = Shaped[Array | np.ndarray, "batch *label_shape"]
+Params = Mapping[str, Any]
+Key = PRNGKeyArray | None
+Means = dict[str, Float[Array, ""]]
+
 ACCURACY = Metric("accuracy", "accuracy", "%")
 CROSS_ENTROPY = Metric("cross_entropy", "cross-entropy", "nats", larger_is_better=False)
 
@@ -105,13 +111,8 @@ class Task(ABC):
 
     @abstractmethod
     def measure(
-        self,
-        outputs: Float[Array, "batch outputs"],
-        labels: Shaped[Array | np.ndarray, "batch *label_shape"],
-        hyperparams: Hyperparams,
-        params: Mapping[str, Any],
-        key: PRNGKeyArray | None = None,
-    ) -> dict[str, Float[Array, ""]]:
+        self, outputs: Outputs, labels: Labels, hyperparams: Hyperparams, params: Params, key: Key = None
+    ) -> Means:
         """Mean `loss`, and further means over examples, for the compiled step.
 
         With a `key`, another one in each step, it is of a training step, and a loss may be that of a sample.
@@ -179,13 +180,8 @@ class OutputTask(Task):
         return None
 
     def measure(
-        self,
-        outputs: Float[Array, "batch outputs"],
-        labels: Shaped[Array | np.ndarray, "batch *label_shape"],
-        hyperparams: Hyperparams,
-        params: Mapping[str, Any],
-        key: PRNGKeyArray | None = None,
-    ) -> dict[str, Float[Array, ""]]:
+        self, outputs: Outputs, labels: Labels, hyperparams: Hyperparams, params: Params, key: Key = None
+    ) -> Means:
         """The mean of `losses`, with `means`, and of `cross_entropies` where the outputs are logits."""
         found = {"loss": self.losses(outputs, labels, hyperparams).mean(), **self.means(outputs, labels)}
         entropies = self.cross_entropies(outputs, labels) if key is None and self.has_probs else None
