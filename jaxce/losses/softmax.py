@@ -8,7 +8,16 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Real
 from jaxce.losses import definitions
 from jaxce.losses.checks import Number, PerClass, does_something
 from jaxce.losses.loss import loss
-from jaxce.losses.numerics import Softmax, label_softmax, power, quotient, softmax, sum_except, sums_of_others
+from jaxce.losses.numerics import (
+    Softmax,
+    exp_beyond_linear,
+    label_softmax,
+    power,
+    quotient,
+    softmax,
+    sum_except,
+    sums_of_others,
+)
 
 __all__ = [
     "brier_score",
@@ -277,9 +286,11 @@ def poly_loss_cross_entropy(
     p = softmax(logits)
     value, grad = _cross_entropy(p, logits, labels)
     if does_something(epsilon):
-        value += epsilon * (labels * p.others).sum(-1)
-        # q_j − Σ_k q_k p_k, again without cancellation
-        grad -= epsilon * p.probs * (labels * p.others - sums_of_others(labels * p.probs))
+        # −log p − (1 − p), which is tiny, and (1 + ε)(1 − p): at ε = −1 the plain sum cancels
+        terms = exp_beyond_linear(p.nll, p.others) + (1 + epsilon) * p.others
+        value, _ = _cross_entropy(p._replace(nll=terms), logits, labels)
+        # that of the cross-entropy, with the target q_j·(1 + ε·p_j)
+        _, grad = _cross_entropy(p, logits, labels * ((1 + epsilon) - epsilon * p.others))
     return jnp.where(p.left_out, 0, value), jnp.where(p.left_out[..., None], 0, grad)
 
 

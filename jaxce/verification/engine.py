@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxce.ball_arithmetic.enclosures import Enclosures, ulp_at
+from jaxce.ball_arithmetic.enclosures import ulp_at
 from jaxce.verification.checks import Check, attempt, relative
 from jaxce.verification.tolerances import CURVATURE, DIFFERENCES, Limits, limits_of
-from jaxce.verification.truth import BatchLoss, Truth, weighed, widened
+from jaxce.verification.truth import BatchLoss, Truth, per_example, weighed, widened
 
 MOST_ENTRIES = 1024  # of a gradient, in forward mode
 MOST_NUMBERS = 2**22  # of all directions together
@@ -36,6 +36,7 @@ class Examination:
         sizes: Of the inputs: an ulp of that size counts as unknown, where what is true is what is left of parts
             that cancel. None: their absolute values.
         stand_in: Numbers to take in place of the inputs where the truth is computed. None: the inputs.
+        modes: The modes of automatic differentiation to check.
         grads: Closed forms, by name.
     """
 
@@ -48,42 +49,53 @@ class Examination:
     whole: bool = True
     sizes: np.ndarray | None = None
     stand_in: np.ndarray | None = None
+    modes: Sequence[str] = ("reverse", "forward")
     grads: dict[str, BatchLoss] = field(default_factory=dict)
+
+    @cached_property
+    def shape(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype of the values."""
+        with jax.enable_x64(self.x.dtype == np.float64):
+            return jax.eval_shape(self.loss, self.x, self.y)
 
     @cached_property
     def cotangents(self) -> np.ndarray:
         """Random, different for each example, and powers of two: they shift no error."""
-        with jax.enable_x64(self.x.dtype == np.float64):
-            shape = jax.eval_shape(self.loss, self.x, self.y).shape
-        return self.rng.choice([-1.0, 1.0], shape) * 2.0 ** self.rng.integers(-2, 3, shape)
+        signs = self.rng.choice([-1.0, 1.0], self.shape.shape)
+        return signs * 2.0 ** self.rng.integers(-2, 3, self.shape.shape)
 
     @cached_property
-    def found(self) -> dict[str, np.ndarray]:
-        """The values, the cotangents pulled back, and gradients in closed form, in one compiled program."""
+    def programs(self) -> dict[str, BatchLoss]:
+        """What is run: the loss, its derivatives by each mode, and closed forms."""
+        modes = {mode: partial(MODES[mode], self) for mode in self.modes}
+        return {"value": self.loss, **modes, **self.grads}
 
-        def everything(x: Any, y: Any) -> dict[str, Any]:
-            value, pulled = self.pull(x, y)
-            return {"value": value, "pulled": pulled, **{name: grad(x, y) for name, grad in self.grads.items()}}
-
+    @cached_property
+    def results(self) -> dict[str, np.ndarray]:
+        """Of all programs in one, which compiles faster; none if one of them raises."""
         try:
-            return self.in_own_dtype(jax.jit(everything), self.x, self.y)
-        except Exception:  # whatever a loss raises: the checks, one by one, say it
-            return {"value": self.in_own_dtype(jax.jit(self.loss), self.x, self.y)}
+            return self.in_own_dtype(lambda x, y: {name: f(x, y) for name, f in self.programs.items()})
+        except Exception:  # whatever it is: run alone, the program raises it again
+            return {}
+
+    def result(self, name: str) -> np.ndarray:
+        """What a program gives."""
+        return self.results[name] if self.results else self.in_own_dtype(self.programs[name])
 
     @property
     def value(self) -> np.ndarray:
         """The values of the loss."""
-        return self.found["value"]
+        return self.result("value")
 
     @cached_property
     def limits(self) -> Limits:
         """The largest errors that are right."""
-        return limits_of(self.x.dtype, self.value.dtype, self.definition is None)
+        return limits_of(self.x.dtype, self.shape.dtype, self.definition is None)
 
     @cached_property
     def true(self) -> Truth:
         """The truth."""
-        in_half = self.value.dtype.itemsize == 2
+        in_half = self.shape.dtype.itemsize == 2
         computed_in = self.x.dtype if in_half else jnp.promote_types(self.x.dtype, jnp.float32)
         return Truth(
             self.definition or self.loss,
@@ -91,7 +103,7 @@ class Examination:
             self.x if self.stand_in is None else self.stand_in,
             self.y,
             self.cotangents,
-            self.per_example,
+            self.by_example,
             self.definition is None,
             np.abs(self.x.astype(np.float64)) if self.sizes is None else self.sizes,
             float(jnp.finfo(computed_in).eps),
@@ -99,104 +111,114 @@ class Examination:
             self.rng,
         )
 
-    @cached_property
-    def example_of(self) -> np.ndarray:
-        """The number of the example that each entry of the flat inputs belongs to."""
-        count = len(self.x) if self.independent and self.cotangents.ndim else 1
-        return np.arange(self.x.size) // (self.x.size // count)
+    @property
+    def by_example(self) -> bool:
+        """Whether there is a loss for each example alone."""
+        return self.independent and bool(self.shape.shape)
 
-    def per_example(self, array: Any) -> Any:
-        """Sums over all that belongs to an example; of the whole batch where examples depend on each other."""
-        if self.independent and self.cotangents.ndim:
-            return array.reshape(len(array), -1).sum(1)
-        return array.sum()[None]
+    def examples_of(self, size: int) -> np.ndarray:
+        """The number of the example that each entry of a flat array of this size belongs to."""
+        return np.arange(size) // (size // (len(self.x) if self.by_example else 1))
 
-    def in_own_dtype(self, function: Callable[..., Any], x: Any, *rest: Any) -> Any:
-        """The results of a function of arrays of the inputs' dtype, as NumPy arrays."""
+    def in_own_dtype(self, function: Callable[[Any, Any], Any]) -> Any:
+        """The results of a function, compiled, at the examples, as NumPy arrays."""
         with jax.enable_x64(self.x.dtype == np.float64):
-            return jax.tree.map(np.asarray, function(jnp.asarray(x), *jax.tree.map(jnp.asarray, rest)))
+            return jax.tree.map(np.asarray, jax.jit(function)(self.x, self.y))
 
-    # What is checked.
+    # What is run.
 
-    def checks(self, modes: Sequence[str]) -> list[Check]:
-        """Every check, each with its largest error."""
-        found = self.checks_of_rounding(modes)
-        broken = {check.name for check in found if not math.isfinite(check.error)}
-        working = [mode for mode in modes if mode not in broken]
-        found += attempt("differences", self.differences)
-        found += attempt("second derivative", lambda: self.second_derivatives(working))
-        if self.independent and (self.value.ndim or self.x.ndim > 1):
-            found += attempt("batch", self.batch)
-        return found
-
-    def checks_of_rounding(self, modes: Sequence[str]) -> list[Check]:
-        """Those of values and gradients in the inputs' dtype."""
-        found = [self.value_check()]
-        for mode in modes:
-            found += attempt(mode, partial(MODES[mode], self, mode))
-        for name, grad in self.grads.items():
-            found += attempt(name, partial(self.closed_form, name, grad))
-        return found
-
-    def value_check(self) -> Check:
-        """The values."""
-        true, limit = self.true.value_and_grad[0], self.limits.value
-        if np.isnan(true.nearest()).all():
-            return Check("value", math.inf, limit, "what should be true is a number nowhere")
-        errors = self.errors(self.value, true, limit, lambda: self.true.moved[0])
-        return self.largest("value", errors.ravel(), limit, np.arange(self.value.size), self.value.shape)
-
-    def reverse(self, name: str) -> list[Check]:
-        """Reverse mode, with its cotangents."""
-        if "pulled" in self.found:
-            return self.gradient_checks(name, self.found["pulled"])
-        return self.gradient_checks(name, self.in_own_dtype(jax.jit(self.pull), self.x, self.y)[1])
-
-    def pull(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """The values, and the cotangents pulled back."""
+    def reverse(self, x: Any, y: Any) -> Array:
+        """The cotangents pulled back to the inputs."""
         value, back = jax.vjp(lambda x: self.loss(x, y), x)
-        return value, back(self.cotangents.astype(value.dtype))[0]
+        return back(self.cotangents.astype(value.dtype))[0]
 
-    def forward(self, name: str) -> list[Check]:
-        """Forward mode along one entry after the other."""
+    def forward(self, x: Any, y: Any) -> Array:
+        """Derivatives along one entry after the other, of the weighed loss of its example."""
+
+        def along(direction: tuple[Array, Array, Array]) -> Array:
+            entry, size, example = direction
+            tangents = jnp.zeros(x.size, x.dtype).at[entry].set(size).reshape(x.shape)
+            slopes = jax.jvp(lambda x: self.loss(x, y), (x,), (tangents,))[1]
+            weighed = slopes * self.cotangents.astype(slopes.dtype)
+            return per_example(weighed, self.by_example)[example] / size.astype(slopes.dtype)
+
+        # one after the other: XLA of 0.10.2 miscompiles jit(vmap(jvp)) of log_softmax at some sizes
+        entries, sizes = self.directions
+        return jax.lax.map(along, (entries, sizes.astype(x.dtype), self.examples_of(x.size)[entries]))
+
+    @cached_property
+    def directions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Flat positions of inputs, and how far to go along each: powers of two, which shift no error."""
         chosen = np.flatnonzero(np.isfinite(self.x.astype(np.float64)))
         most = min(MOST_ENTRIES, max(64, MOST_NUMBERS // self.x.size))
         if len(chosen) > most:
             chosen = np.sort(self.rng.choice(chosen, most, replace=False))
-        sizes = self.rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], len(chosen))
+        return chosen, self.rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], len(chosen))
 
-        def along(x: Any, y: Any, entry_and_size: Any) -> Any:
-            entry, size = entry_and_size
-            direction = jnp.zeros(x.size, x.dtype).at[entry].set(size).reshape(x.shape)
-            tangent = jax.jvp(lambda x: self.loss(x, y), (x,), (direction,))[1]
-            return self.per_example(tangent * self.cotangents.astype(tangent.dtype))
+    # What is checked.
 
-        # one after the other: XLA of 0.10.2 miscompiles jit(vmap(jvp)) of log_softmax at some sizes
-        along_each = jax.jit(lambda x, y, chosen: jax.lax.map(partial(along, x, y), chosen))
-        tangents = self.in_own_dtype(along_each, self.x, self.y, (chosen, sizes.astype(self.x.dtype)))
-        own = tangents[np.arange(len(chosen)), self.example_of[chosen]]
-        return self.gradient_checks(name, (own.astype(np.float64) / sizes).astype(own.dtype), chosen)
+    def checks(self) -> list[Check]:
+        """Every check, each with its largest error."""
+        found = self.checks_of_rounding()
+        broken = {check.name for check in found if not math.isfinite(check.error)}
+        found += attempt("differences", self.differences)
+        forward = "forward" in self.modes and "forward" not in broken
+        found += attempt("second derivative", lambda: self.second_derivatives(forward))
+        if self.independent and (self.value.ndim or self.x.ndim > 1):
+            found += attempt("batch", self.batch)
+        return found
 
-    def closed_form(self, name: str, grad: BatchLoss) -> list[Check]:
-        """A gradient in closed form: that of each example's loss."""
-        found = self.found[name] if name in self.found else self.in_own_dtype(jax.jit(grad), self.x, self.y)
+    def checks_of_rounding(self) -> list[Check]:
+        """Those of values and gradients in the inputs' dtype."""
+        found = [self.value_check()]
+        for mode in self.modes:
+            found += attempt(mode, partial(self.gradient_checks, mode))
+        for name in self.grads:
+            found += attempt(name, partial(self.gradient_checks, name))
+        return found
+
+    def value_check(self) -> Check:
+        """The values."""
+        if np.isnan(self.true.value_and_grad[0].nearest()).all():
+            return Check("value", math.inf, self.limits.value, "what should be true is a number nowhere")
+        return self.compared("value", self.value, 0, np.arange(self.value.size))
+
+    def gradient_checks(self, name: str) -> list[Check]:
+        """A gradient of the weighed sum, and of masked inputs, where it is 0."""
+        found, floor = self.result(name), np.zeros(self.x.size)
+        if name in self.grads:
+            found, floor = self.weighed_gradient(found)
+        found = found.ravel()
+        entries = self.directions[0] if name == "forward" else np.arange(self.x.size)
+        true = self.true.value_and_grad[1].nearest().ravel()
+        if self.whole:
+            floor = np.maximum(floor, self.largest_of_example(np.abs(true)))
+        checks = [self.compared(name, found, 1, entries, floor[entries])]
+        masked = (self.x.ravel()[entries] == -np.inf) & (true[entries] == 0)
+        if masked.any():
+            off = np.nan_to_num(np.abs(found[masked].astype(np.float64)), nan=np.inf)
+            checks.append(self.largest(f"{name}, masked", off, 0.0, entries[masked], self.x.shape))
+        return checks
+
+    def weighed_gradient(self, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A closed form, which is of each example's loss, times the cotangents; and what it rounds to."""
         wide, c = found.astype(np.float64), self.cotangents
         with np.errstate(over="ignore", invalid="ignore"):
             if found.ndim > self.x.ndim:  # Jacobians [batch, values, inputs]
                 parts = np.einsum("nk,nki->ni", np.abs(c), np.abs(wide))
-                pulled = np.einsum("nk,nki->ni", c, wide).astype(found.dtype)
-                return self.gradient_checks(name, pulled, floor=2 * parts)  # each is rounded, and their sum
+                # each part is rounded, and their sum
+                return np.einsum("nk,nki->ni", c, wide).astype(found.dtype), 2 * parts.ravel()
             if found.shape != self.x.shape:
                 raise ValueError(f"the gradient has shape {found.shape}, but the inputs {self.x.shape}")
             c = c.reshape(c.shape + (1,) * (found.ndim - c.ndim))
-            return self.gradient_checks(name, (wide * c).astype(found.dtype))
+            return (wide * c).astype(found.dtype), np.zeros(found.size)
 
     def differences(self) -> list[Check]:
         """The gradient, without rounding, against differences of the value without rounding."""
         _, error, worst = self.true.slopes
         return [Check("differences", error, DIFFERENCES, f"largest at example {worst}", "")]
 
-    def second_derivatives(self, modes: Sequence[str]) -> list[Check]:
+    def second_derivatives(self, forward: bool) -> list[Check]:
         """The Hessian along a direction, by every combination of modes, against differences of the gradient."""
         v = self.rng.choice([-1.0, -0.5, 0.5, 1.0], self.x.shape)
         x, y = widened(self.x), jax.tree.map(widened, self.y)
@@ -210,7 +232,7 @@ class Examination:
         ways: dict[str, Callable[[Any], Array]] = {
             "reverse over reverse": jax.grad(lambda x: (jax.grad(total)(x) * v).sum())
         }
-        if "forward" in modes:
+        if forward:
             ways["forward over reverse"] = lambda x: jax.jvp(jax.grad(total), (x,), (v,))[1]
             ways["reverse over forward"] = jax.grad(along)
             ways["forward over forward"] = lambda x: jax.jvp(along, (x,), (v,))[1]
@@ -239,9 +261,12 @@ class Examination:
         """The loss of a batch is the losses of its examples; reduced, their mean or their sum."""
         few = min(len(self.x), MOST_EXAMPLES)
 
+        run = jax.jit(self.loss)
+
         def part(start: int, stop: int) -> np.ndarray:
-            rest = jax.tree.map(lambda leaf: leaf[start:stop], self.y)
-            return self.in_own_dtype(self.loss, self.x[start:stop], rest).astype(np.float64)
+            x, y = jax.tree.map(lambda leaf: leaf[start:stop], (self.x, self.y))
+            with jax.enable_x64(self.x.dtype == np.float64):
+                return np.asarray(run(x, y)).astype(np.float64)
 
         together, alone = part(0, few), np.stack([part(i, i + 1) for i in range(few)])
         limit = self.limits.value * float(jnp.finfo(self.value.dtype).eps)
@@ -254,54 +279,42 @@ class Examination:
 
     # How errors are counted.
 
-    def gradient_checks(
-        self, name: str, found: np.ndarray, where: np.ndarray | None = None, floor: np.ndarray | None = None
-    ) -> list[Check]:
-        """A gradient of the weighed sum, or its entries at flat positions `where`; and of masked inputs."""
-        entries = np.arange(self.x.size) if where is None else where
-        true, found = self.true.value_and_grad[1], found.ravel()
-        floor = np.zeros(len(entries)) if floor is None else floor.ravel()
-        if self.whole:
-            sizes = np.abs(np.nan_to_num(true.nearest(), nan=0, posinf=0, neginf=0))
-            floor = np.maximum(floor, self.largest_of_example(sizes)[entries])
-        limit = self.limits.gradient if found.dtype == self.x.dtype else self.limits.value  # of tangents
-        errors = self.errors(found, true.at(entries), limit, lambda: self.true.moved[1].ravel()[entries], floor)
-        errors = np.where(self.true.slopes.exist[self.example_of[entries]], errors, 0)
-        checks = [self.largest(name, errors, limit, entries, self.x.shape)]
-        masked = (self.x.ravel()[entries] == -np.inf) & (true.nearest().ravel()[entries] == 0)
-        if masked.any():
-            off = np.nan_to_num(np.abs(found[masked].astype(np.float64)), nan=np.inf)
-            checks.append(self.largest(f"{name}, masked", off, 0.0, entries[masked], self.x.shape))
-        return checks
-
     def largest_of_example(self, sizes: np.ndarray) -> np.ndarray:
-        """For each entry of the flat inputs, the largest size in its example."""
-        largest = np.zeros(self.example_of[-1] + 1)
-        np.maximum.at(largest, self.example_of, np.nan_to_num(sizes).ravel())
-        return largest[self.example_of]
+        """For each entry of the flat inputs, the largest finite size in its example."""
+        examples = self.examples_of(sizes.size)
+        largest = np.zeros(examples[-1] + 1)
+        np.maximum.at(largest, examples, np.nan_to_num(sizes, nan=0, posinf=0, neginf=0).ravel())
+        return largest[examples]
 
-    def errors(
-        self,
-        found: np.ndarray,
-        true: Enclosures,
-        limit: float,
-        moved: Callable[[], np.ndarray],
-        floor: Any = 0.0,
-    ) -> np.ndarray:
-        """Relative errors in eps, which are ulp of a number just above a power of two.
+    def compared(self, name: str, found: np.ndarray, kind: int, entries: np.ndarray, floor: Any = 0.0) -> Check:
+        """The largest relative error in eps, which are ulp of a number just above a power of two.
 
         Of what is smaller than `floor`, or than rounding the arguments moves it, they are relative to that.
+
+        Args:
+            name: Of the check.
+            found: Values or entries of a gradient, flat.
+            kind: 0, values, or 1, gradients.
+            entries: Their positions among all.
+            floor: Sizes, of each.
         """
+        true = self.true.value_and_grad[kind]
+        shape, examples = true.shape, self.examples_of(math.prod(true.shape))[entries]
+        found, true = found.ravel(), true.at(entries)
         near, eps = true.nearest(), float(jnp.finfo(found.dtype).eps)
+        limit = self.limits.gradient if kind and found.dtype == self.x.dtype else self.limits.value
         # outside the domain of a definition nothing is known, and a loss of one's own has to give numbers
         errors = np.where(np.isnan(near), 0 if self.definition else np.inf, true.errors_in_ulp(found))
         errors = errors * ulp_at(near, found.dtype)
         floor = np.maximum(eps * floor, np.abs(self.cotangents).max(initial=1) * self.limits.smallest / limit)
         unit = np.maximum(np.where(np.isfinite(near), eps * np.abs(near), 1), floor)
-        if ((errors > limit * unit) & np.isfinite(errors)).any():
+        wrong = errors > limit * unit
+        if wrong.any():
+            doubts = self.true.doubts(np.unique(examples[wrong]))
             # what half precision is computed in rounds as finely as that
-            unit = np.maximum(unit, self.limits.computed / limit * moved())
-        return errors / unit
+            unit = np.maximum(unit, self.limits.computed / limit * doubts.moved[kind].ravel()[entries])
+            errors = np.where(doubts.slopes_exist[examples] | (kind == 0), errors, 0)
+        return self.largest(name, errors / unit, limit, entries, shape)
 
     def largest(
         self, name: str, errors: np.ndarray, limit: float, entries: np.ndarray, shape: tuple[int, ...]
@@ -317,7 +330,7 @@ class Examination:
         return Check(name, float(errors[worst]), limit, note)
 
 
-MODES: dict[str, Callable[[Examination, str], list[Check]]] = {
+MODES: dict[str, Callable[[Examination, Any, Any], Array]] = {
     "reverse": Examination.reverse,
     "forward": Examination.forward,
 }

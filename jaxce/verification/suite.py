@@ -21,7 +21,6 @@ from jaxce.verification.tolerances import limits_of
 
 WIDE = ("float32", "float64")
 FAR_OUT = 4e4  # of logits: beyond those of the samples by more than the range of any exponential
-MODES = ("reverse", "forward")
 DTYPES = (*WIDE, "bfloat16", "float16")
 
 
@@ -84,13 +83,13 @@ def _checks(
     hostile = samples.hostile(loss.inputs, rng, per_kind, num_classes)
     x, y = samples.with_labels(loss, np.concatenate([tame, hostile]), rng, dtype)
     value, grad = (lambda x, y, f=f: f(x, y.labels) for f in samples.functions(loss, case))
-    options, truth = options_of(loss, case, dtype), definition_of(loss, case, dtype)
+    truth = definition_of(loss, case, dtype)
 
     def examine(x: np.ndarray, y: np.ndarray, sizes: np.ndarray) -> Examination:
         return Examination(
             value,
             x,
-            Labelled(y, options),
+            Labelled(y, options_of(loss, case, dtype, len(x))),
             truth,
             rng,
             whole=loss.inputs == "features",
@@ -110,12 +109,7 @@ def _checks(
             masked, labels = samples.masked(loss, rng, num_classes, dtype)
             points.append((masked, labels, sizes_of(loss, masked)))
     x, y, sizes = (np.concatenate(each) for each in zip(*points, strict=True))
-    # Those with numbers far apart need many bits, and are kept apart for that.
-    far_apart = (np.ptp(x.astype(np.float64), -1) if samples.by_rows(loss) else np.abs(x).max(-1)) > 200
-    checks = []
-    for some in (~far_apart, far_apart):
-        if some.any():
-            checks += examine(x[some], y[some], sizes[some]).checks_of_rounding(MODES)
+    checks = examine(x, y, sizes).checks_of_rounding()
     if of_logits:
         if samples.by_rows(loss):
             checks.append(_of_nothing(loss, case, num_classes, dtype))
@@ -124,7 +118,7 @@ def _checks(
     if dtype == np.float64 and num_classes <= samples.FEW:
         x, y = samples.with_labels(loss, tame[:2], rng, dtype)
         smooth = examine(x, y, sizes_of(loss, x))
-        checks += smooth.differences() + smooth.second_derivatives(MODES)
+        checks += smooth.differences() + smooth.second_derivatives(forward=True)
         if not case and loss.convex is not None:
             checks.append(convexity(loss, rng))
     return checks
@@ -140,7 +134,7 @@ def _of_nothing(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: An
 def _at_infinity(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: Any) -> Check:
     """At ±∞ values and gradients are those far out, or infinite where they grow on the way there."""
     x, y = samples.infinite(num_classes, dtype)
-    truth, options = definition_of(loss, case, dtype), options_of(loss, case, dtype)
+    truth, options = definition_of(loss, case, dtype), options_of(loss, case, dtype, len(x))
 
     def far_out(x: Any, y: Any, options: Any) -> Any:
         value, back = jax.vjp(lambda x: truth(x, Labelled(y, options)), x)
@@ -193,12 +187,15 @@ def sizes_of(loss: Loss, x: np.ndarray) -> np.ndarray:
     return sizes / 20
 
 
-def options_of(loss: Loss, case: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
-    """The options of the definition at a setting, as a loss that computes in float32 at least rounds them."""
+def options_of(loss: Loss, case: Mapping[str, Any], dtype: Any, count: int) -> dict[str, Any]:
+    """The options of the definition at a setting, for each of `count` examples.
+
+    They are rounded as a loss does that computes in float32 at least.
+    """
     takes = inspect.signature(loss.definition).parameters
     wide = jnp.promote_types(dtype, jnp.float32)
     return {
-        name: np.asarray(value, wide)
+        name: np.tile(np.asarray(value, wide), (count,) + (1,) * np.ndim(value))
         for name, value in {**loss.options, **case}.items()
         if name in takes and value is not None and name not in loss.static
     }
@@ -215,10 +212,9 @@ def definition_of(loss: Loss, case: Mapping[str, Any], dtype: Any) -> Callable[[
 
     def of_batch(x: Any, y: Labelled) -> Any:
         if samples.by_rows(loss):
-            return jax.vmap(of_example, (0, 0, None))(x, y.labels, y.options)
+            return jax.vmap(of_example)(x, y.labels, y.options)
         # an option with one number for each class has one for a component
-        axes = {name: 0 if np.ndim(value) else None for name, value in y.options.items()}
-        of_row = jax.vmap(of_example, (0, 0, axes))
-        return jax.vmap(of_row, (0, 0, None))(x, y.labels, y.options)
+        axes = {name: 0 if value.ndim > 1 else None for name, value in y.options.items()}
+        return jax.vmap(jax.vmap(of_example, (0, 0, axes)))(x, y.labels, y.options)
 
     return of_batch

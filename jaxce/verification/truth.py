@@ -1,8 +1,8 @@
 """What is true of a loss: values and derivatives without rounding, and how far rounding moves them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +35,21 @@ class Slopes(NamedTuple):
     worst: int
 
 
+class Doubts(NamedTuple):
+    """Where a truth is not the last word.
+
+    Attributes:
+        asked: The examples of which this is known [examples].
+        slopes_exist: Whether both one-sided slopes are one finite number [examples].
+        moved: How far values and gradient move, added up, as each number of an example moves by an ulp of its
+            size: where parts cancel, no error is smaller than that.
+    """
+
+    asked: np.ndarray
+    slopes_exist: np.ndarray
+    moved: tuple[np.ndarray, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Truth:
     """A loss without rounding.
@@ -45,7 +60,7 @@ class Truth:
         numbers: The numbers to take for them.
         y: Labels, any tree of arrays.
         cotangents: The weights c of the values; gradients are those of Σ c·loss.
-        per_example: Sums over what belongs to an example, of an array that has the examples first.
+        by_example: Whether there is a loss for each example alone.
         is_own: Whether it is the loss itself, so that constants are what its dtype holds.
         sizes: Of the inputs: an ulp of that counts as unknown.
         eps: That ulp, of 1.
@@ -58,7 +73,7 @@ class Truth:
     numbers: np.ndarray
     y: Any
     cotangents: np.ndarray
-    per_example: Callable[[Any], Any]
+    by_example: bool
     is_own: bool
     sizes: np.ndarray
     eps: float
@@ -79,14 +94,16 @@ class Truth:
         """The gradient held against differences of the values: a second way to it, without any derivative."""
         v = self.rng.choice([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], self.x.shape).astype(self.x.dtype)
 
+        sums = partial(per_example, by_example=self.by_example)
+
         def along(x: Any, y: Any, e: Any) -> Any:
             ahead, here, behind = (self.function(x + k * e * v, y) for k in (1, 0, -1))
             c = self.cotangents.astype(here.dtype)
-            to_right = self.per_example(c * (ahead - here) / e)
-            to_left = self.per_example(c * (here - behind) / e)
+            to_right = sums(c * (ahead - here) / e)
+            to_left = sums(c * (here - behind) / e)
             parts = self.grad(x, y) * v
-            off = (to_right + to_left) / 2 - self.per_example(parts)
-            return to_right - to_left, off, self.per_example(jnp.abs(parts))
+            off = (to_right + to_left) / 2 - sums(parts)
+            return to_right - to_left, off, sums(jnp.abs(parts))
 
         jump, off, size = (
             each.nearest()
@@ -114,12 +131,32 @@ class Truth:
         right, left = program(x, y, np.float64(STEP), digits=12, smallest=1e-30)
         return right.nearest(), left.nearest()
 
-    @cached_property
-    def moved(self) -> tuple[np.ndarray, np.ndarray]:
-        """How far values and gradient move, added up, as each number of an example moves by an ulp of its size.
+    def doubts(self, examples: np.ndarray) -> "Doubts":
+        """What excuses errors in these examples; of others nothing is said."""
+        doubts = self._doubts
+        new = examples[~doubts.asked[examples]]
+        if len(new):
+            part, where = (self._only(new), new) if self.by_example else (self, slice(None))
+            doubts.asked[new] = True
+            doubts.slopes_exist[new] = part.slopes.exist
+            for whole, some in zip(doubts.moved, part._movements(), strict=True):
+                whole[where if whole.ndim else ()] = some
+        return doubts
 
-        Where parts cancel, no error is smaller than that.
-        """
+    @cached_property
+    def _doubts(self) -> "Doubts":
+        count = len(self.x) if self.by_example else 1
+        moved = np.zeros(self.value_and_grad[0].shape), np.zeros(self.value_and_grad[1].shape)
+        return Doubts(np.zeros(count, bool), np.ones(count, bool), moved)
+
+    def _only(self, examples: np.ndarray) -> "Truth":
+        def some(leaf: np.ndarray) -> np.ndarray:
+            return leaf[examples]
+
+        of_examples = {"x": self.x, "numbers": self.numbers, "cotangents": self.cotangents, "sizes": self.sizes}
+        return replace(self, y=jax.tree.map(some, self.y), **jax.tree.map(some, of_examples))
+
+    def _movements(self) -> tuple[np.ndarray, np.ndarray]:
         by = np.zeros(self.value_and_grad[0].shape), np.zeros(self.value_and_grad[1].shape)
         for x, y in self._nudged():
             for sum_of, true, other in zip(by, self.value_and_grad, self.at(x, y), strict=True):
@@ -156,10 +193,14 @@ class Truth:
 
 
 def _sizes_of(labels: np.ndarray) -> np.ndarray:
-    """Of labels: their absolute values. Of an array of them, whole numbers, as of one-hot labels, are exact."""
+    """Of labels: their absolute values. Whole numbers, as of one-hot labels, are exact."""
     sizes = np.abs(labels.astype(np.float64))
-    is_exact = (sizes == np.round(sizes)) & (labels.ndim > 0)
-    return np.where(is_exact | (not jnp.issubdtype(labels.dtype, jnp.floating)), 0, sizes)
+    return np.where(sizes == np.round(sizes), 0, sizes)
+
+
+def per_example(array: Any, by_example: bool) -> Any:
+    """Sums over what belongs to an example, of an array that has the examples first; else over all [1]."""
+    return array.reshape(len(array), -1).sum(1) if by_example else array.sum()[None]
 
 
 def weighed(loss: BatchLoss, weights: np.ndarray, x: Any, y: Any) -> Array:

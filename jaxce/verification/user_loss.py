@@ -130,9 +130,10 @@ def verify(
         np.random.default_rng(0),
         independent=independent,
         whole=definition is None,
+        modes=modes,
         grads={"closed form": grad} if grad else {},
     )
-    return Verdict(tuple(examination.checks(modes)))
+    return Verdict(tuple(examination.checks()))
 
 
 def as_array(inputs: Any) -> np.ndarray:

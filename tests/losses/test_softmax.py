@@ -335,6 +335,15 @@ def test_focal_alpha_is_one_number_or_one_per_class(labels, alpha, rng):
     assert_allclose(found[1], np.reshape(weight, (-1, 1)) * grad, rtol=1e-6)
 
 
+@pytest.mark.parametrize("lead", [1.0, 8.0, 20.0, 80.0])
+def test_poly_loss_keeps_its_digits_where_its_parts_cancel(lead):
+    logits, targets = jnp.array([lead, 0.0]), jnp.array([1.0, 0.0])
+    other = 1 / (1 + mp.exp(mpf(lead)))
+    value, grad = jaxce.poly_loss_cross_entropy.value_and_grad(logits, targets, epsilon=-1.0)
+    assert_allclose(value, float(-mp.log1p(-other) - other), rtol=1e-6, atol=1e-37)
+    assert_allclose(grad, [float(-(other**2)), float(other**2)], rtol=1e-6, atol=1e-37)
+
+
 def test_without_focus_and_polynomial_each_is_cross_entropy(rng):
     logits, labels = rng.normal(size=(4, 3)).astype(np.float32), rng.integers(0, 3, 4)
     targets = rng.dirichlet(np.ones(3), 4)
