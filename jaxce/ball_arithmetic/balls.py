@@ -135,8 +135,8 @@ def power(a: Ball, b: Ball) -> Ball:
     """a ** b."""
     if (b.is_exact() and b.is_zero()) or (a.is_exact() and a == ONE):
         return ONE
-    if b.is_exact() and b.is_integer() and not a.contains(0) and a.is_finite():
-        found = a ** whole(b)
+    if b.is_exact() and b.is_integer() and a.is_finite() and (b > 0 or not a.contains(0)):
+        found = integer_power(a, whole(b))
         return found if found.is_finite() else _power_limit(a, b)
     if a.is_exact() and a.is_zero() and b > 0:
         return ZERO
@@ -154,7 +154,12 @@ def whole(a: Ball) -> int:
 
 def integer_power(a: Ball, exponent: int) -> Ball:
     """a ** exponent of a Python integer."""
-    return a**exponent if exponent >= 0 else divide(ONE, a**-exponent)
+    if exponent < 0:
+        return divide(ONE, integer_power(a, -exponent))
+    if not (a.contains(0) and exponent):
+        return a**exponent
+    root = integer_power(a, exponent // 2)  # Arb itself gives NaN where a ball holds 0
+    return root * root * a if exponent % 2 else root * root
 
 
 def sign(a: Ball) -> Ball:
@@ -291,7 +296,7 @@ FUNCTIONS: dict[str, Callable[..., Ball]] = {
     "log": _log,
     "log1p": total(arb.log1p, limit(np.log1p, [-1.0])),
     "logistic": logistic,
-    "tanh": arb.tanh,
+    "tanh": total(arb.tanh, limit(np.tanh)),
     "sinh": total(arb.sinh, limit(np.sinh)),
     "cosh": total(arb.cosh, limit(np.cosh)),
     "asinh": total(arb.asinh, limit(np.arcsinh)),

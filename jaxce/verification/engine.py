@@ -249,7 +249,7 @@ class Examination:
         worst = {}
         for name, hessian in found.items():
             if hessian.ndim < v.ndim or name == "forward over forward":  # one number, v·H·v
-                size = np.where(smooth, np.abs(right * v), 0).sum() + 1e-30
+                size = (sizes * np.abs(v)).sum() + 1e-30
                 errors = np.abs(hessian - (right * v).sum()) / size if smooth.all() else np.zeros(())
             else:
                 errors = np.where(smooth, np.abs(hessian - right) / scale, 0)
