@@ -160,7 +160,7 @@ def errors_in_ulp(result: Array, true: Array) -> Array:
 
 def page(found: dict[str, dict[Key, Worst]], stride: int) -> str:
     """The page, of worst errors by dtype."""
-    numbers = "every finite one" if stride == 1 else f"every {stride}th one"
+    numbers = "every finite one" if stride == 1 else f"every {stride}th"
     lines = [
         "# Every float",
         "",

@@ -228,8 +228,8 @@ def softmax_focal_loss(
     hardness = power(p.others, gamma)
     value = hardness * p.nll
     # −log p / (1 − p) is finite, and without weight where 1 − p is 0; p·log p tends to 0 with p
-    ratio = quotient(p.nll, p.others)
-    slope = hardness * (1 + gamma * jnp.where(p.others < 1, (1 - p.others) * ratio, 0))
+    ratio = quotient(jnp.where(p.nll < jnp.inf, p.nll, 0), p.others)
+    slope = hardness * (1 + gamma * jnp.exp(-p.nll) * ratio)  # 1 − others has no digits where p is tiny
     if alpha is not None:
         weight = alpha if alpha.ndim == 0 else jnp.take(alpha, labels, mode="clip")
         value, slope = weight * value, weight * slope

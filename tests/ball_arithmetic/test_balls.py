@@ -1,4 +1,4 @@
-"""Functions of balls enclose those of the numbers in them, however wide the balls are and whatever they hold."""
+"""Functions of balls enclose those of the numbers in them, however wide the balls are, whatever they hold."""
 
 import itertools
 
