@@ -284,13 +284,13 @@ def poly_loss_cross_entropy(
     [-1.  1.]
     """
     p = softmax(logits)
-    value, grad = _cross_entropy(p, logits, labels)
+    costs, targets = p.nll, labels
     if does_something(epsilon):
         # −log p − (1 − p), which is tiny, and (1 + ε)(1 − p): at ε = −1 the plain sum cancels
-        terms = exp_beyond_linear(p.nll, p.others) + (1 + epsilon) * p.others
-        value, _ = _cross_entropy(p._replace(nll=terms), logits, labels)
-        # that of the cross-entropy, with the target q_j·(1 + ε·p_j)
-        _, grad = _cross_entropy(p, logits, labels * ((1 + epsilon) - epsilon * p.others))
+        costs = exp_beyond_linear(p.nll, p.others) + (1 + epsilon) * p.others
+        # the gradient is that of the cross-entropy with targets q_j·(1 + ε·p_j)
+        targets = labels * ((1 + epsilon) - epsilon * p.others)
+    value, grad = _expected(costs, logits, labels), _cross_entropy_grad(p, targets)
     return jnp.where(p.left_out, 0, value), jnp.where(p.left_out[..., None], 0, grad)
 
 
@@ -343,9 +343,21 @@ def brier_score(
 def _cross_entropy(
     p: Softmax, logits: Float[Array, "*batch classes"], targets: Float[Array, "*batch classes"]
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch classes"]]:
-    nll = jnp.where((targets == 0) & (logits == -jnp.inf), 0, p.nll)  # 0·inf: a masked class costs nothing
-    # (Σq)·p − q without its cancellation: Σq = q_j + Σ_{k≠j} q_k, and 1 − p_j is known exactly
-    return (targets * nll).sum(-1), p.probs * sums_of_others(targets) - targets * p.others
+    return _expected(p.nll, logits, targets), _cross_entropy_grad(p, targets)
+
+
+def _expected(
+    costs: Float[Array, "*batch classes"],
+    logits: Float[Array, "*batch classes"],
+    targets: Float[Array, "*batch classes"],
+) -> Float[Array, "*batch"]:
+    """Σ q·cost; a masked class without target costs nothing, though 0·∞ is NaN."""
+    return (targets * jnp.where((targets == 0) & (logits == -jnp.inf), 0, costs)).sum(-1)
+
+
+def _cross_entropy_grad(p: Softmax, targets: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
+    """(Σq)·p − q without its cancellation: Σq = q_j + Σ_{k≠j} q_k, and 1 − p_j is known exactly."""
+    return p.probs * sums_of_others(targets) - targets * p.others
 
 
 def _share_of_each(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:

@@ -53,7 +53,7 @@ class Examination:
     grads: dict[str, BatchLoss] = field(default_factory=dict)
 
     @cached_property
-    def shape(self) -> jax.ShapeDtypeStruct:
+    def struct(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype of the values."""
         with jax.enable_x64(self.x.dtype == np.float64):
             return jax.eval_shape(self.loss, self.x, self.y)
@@ -61,8 +61,8 @@ class Examination:
     @cached_property
     def cotangents(self) -> np.ndarray:
         """Random, different for each example, and powers of two: they shift no error."""
-        signs = self.rng.choice([-1.0, 1.0], self.shape.shape)
-        return signs * 2.0 ** self.rng.integers(-2, 3, self.shape.shape)
+        signs = self.rng.choice([-1.0, 1.0], self.struct.shape)
+        return signs * 2.0 ** self.rng.integers(-2, 3, self.struct.shape)
 
     @cached_property
     def programs(self) -> dict[str, BatchLoss]:
@@ -72,15 +72,15 @@ class Examination:
 
     @cached_property
     def results(self) -> dict[str, np.ndarray]:
-        """Of all programs in one, which compiles faster; none if one of them raises."""
+        """Of all programs in one, which compiles faster; of the loss alone if one of them raises."""
         try:
             return self.in_own_dtype(lambda x, y: {name: f(x, y) for name, f in self.programs.items()})
         except Exception:  # whatever it is: run alone, the program raises it again
-            return {}
+            return {"value": self.in_own_dtype(self.loss)}
 
     def result(self, name: str) -> np.ndarray:
         """What a program gives."""
-        return self.results[name] if self.results else self.in_own_dtype(self.programs[name])
+        return self.results[name] if name in self.results else self.in_own_dtype(self.programs[name])
 
     @property
     def value(self) -> np.ndarray:
@@ -90,12 +90,12 @@ class Examination:
     @cached_property
     def limits(self) -> Limits:
         """The largest errors that are right."""
-        return limits_of(self.x.dtype, self.shape.dtype, self.definition is None)
+        return limits_of(self.x.dtype, self.struct.dtype, self.definition is None)
 
     @cached_property
     def true(self) -> Truth:
         """The truth."""
-        in_half = self.shape.dtype.itemsize == 2
+        in_half = self.struct.dtype.itemsize == 2
         computed_in = self.x.dtype if in_half else jnp.promote_types(self.x.dtype, jnp.float32)
         return Truth(
             self.definition or self.loss,
@@ -114,7 +114,7 @@ class Examination:
     @property
     def by_example(self) -> bool:
         """Whether there is a loss for each example alone."""
-        return self.independent and bool(self.shape.shape)
+        return self.independent and bool(self.struct.shape)
 
     def examples_of(self, size: int) -> np.ndarray:
         """The number of the example that each entry of a flat array of this size belongs to."""
@@ -201,13 +201,15 @@ class Examination:
         return checks
 
     def weighed_gradient(self, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A closed form, which is of each example's loss, times the cotangents; and what it rounds to."""
+        """A closed form, which is of each example's loss, times the cotangents; and the sizes it rounds at."""
         wide, c = found.astype(np.float64), self.cotangents
         with np.errstate(over="ignore", invalid="ignore"):
             if found.ndim > self.x.ndim:  # Jacobians [batch, values, inputs]
                 parts = np.einsum("nk,nki->ni", np.abs(c), np.abs(wide))
-                # each part is rounded, and their sum
-                return np.einsum("nk,nki->ni", c, wide).astype(found.dtype), 2 * parts.ravel()
+                # each part is rounded, and their sum: together no more than an eps of the parts is right
+                return np.einsum("nk,nki->ni", c, wide).astype(
+                    found.dtype
+                ), parts.ravel() / self.limits.gradient
             if found.shape != self.x.shape:
                 raise ValueError(f"the gradient has shape {found.shape}, but the inputs {self.x.shape}")
             c = c.reshape(c.shape + (1,) * (found.ndim - c.ndim))

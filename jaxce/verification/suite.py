@@ -114,7 +114,7 @@ def _checks(
         if samples.by_rows(loss):
             checks.append(_of_nothing(loss, case, num_classes, dtype))
         else:
-            checks.append(_at_infinity(loss, case, num_classes, dtype))
+            checks += _at_infinity(loss, case, num_classes, dtype)
     if dtype == np.float64 and num_classes <= samples.FEW:
         x, y = samples.with_labels(loss, tame[:2], rng, dtype)
         smooth = examine(x, y, sizes_of(loss, x))
@@ -131,7 +131,7 @@ def _of_nothing(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: An
     return Check("all masked", error, 0.0, f"value {found[0]}, gradients {found[1:]}", "")
 
 
-def _at_infinity(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: Any) -> Check:
+def _at_infinity(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: Any) -> list[Check]:
     """At ±∞ values and gradients are those far out, or infinite where they grow on the way there."""
     x, y = samples.infinite(num_classes, dtype)
     truth, options = definition_of(loss, case, dtype), options_of(loss, case, dtype, len(x))
@@ -147,15 +147,21 @@ def _at_infinity(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: A
     )
     grows = (np.abs(further[0]) > 1.5 * np.abs(far[0])) & (np.abs(far[0]) > 1)
     value, *grads = _values_and_gradients(loss, case, x, y)
-    pairs = [(value, np.where(grows, np.inf, further[0])), *((grad, further[1]) for grad in grads)]
-    error = 0.0
-    for found, right in pairs:
+    wide = jnp.promote_types(dtype, jnp.float32)
+    limits = limits_of(dtype, wide, False)
+
+    def check(found: np.ndarray, right: np.ndarray, limit: float) -> Check:
         with np.errstate(invalid="ignore"):
-            off = np.where((found == right) | np.isnan(right), 0, np.abs(found - right))
-            off = np.nan_to_num(off, nan=np.inf)
-        error = max(error, float((off / np.maximum(np.abs(np.nan_to_num(right)), 1)).max()))
-    limits = limits_of(dtype, jnp.promote_types(dtype, jnp.float32), False)
-    return Check("infinite", error, limits.gradient * float(jnp.finfo(dtype).eps) / 2, f"{pairs}", "")
+            off = np.where(found == right, 0, np.abs(found - right) / np.maximum(np.abs(right), 1e-30))
+        error = float(np.nan_to_num(off, nan=np.inf).max())
+        return Check("infinite", error, limit, f"{found}, not {right}", "")
+
+    right = np.where(grows, np.inf, further[0])
+    checks = [check(value, right, limits.value * float(jnp.finfo(wide).eps) / 2)]
+    for grad in grads:  # where that of the definition is not a number nothing is known
+        right = np.where(np.isnan(further[1]), grad, further[1])
+        checks.append(check(grad, right, limits.gradient * float(jnp.finfo(dtype).eps)))
+    return checks
 
 
 def _values_and_gradients(

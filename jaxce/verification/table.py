@@ -19,7 +19,7 @@ COLUMNS = {
     "reverse": "gradients by reverse mode, of random cotangents",
     "forward": "gradients by forward mode",
     "masked": "gradients of masked classes, which are 0, as are value and gradient where all are masked",
-    "infinite": "values of components at ±∞, against their limits",
+    "infinite": "values and gradients of components at ±∞, against their limits",
     "differences": "the definition's gradient against differences of its values, both without rounding",
     "second derivative": "by every combination of modes, against differences of the true gradient; float64",
     "convexity": "negative eigenvalue of a Hessian, or a counter-example where the loss says not convex",
@@ -27,10 +27,11 @@ COLUMNS = {
 EXPLANATION = """\
 The truth is the definition (jaxce/losses/definitions.py) and its gradient without rounding, by jaxce.exact.
 Each number is the largest error over all settings of the options and all points: tame and hostile ones, tiny
-losses, logits to ±1e4, ties, masks. Values and gradients: in units in the last place of their dtype, at the
-true value. Where parts cancel (as where a soft target is met), the unit is no less than what it does
-to move labels and options by an ulp, and inputs by a twentieth of one (logits: of their distance from the
-largest); not so for the tiny losses and far-apart logits that the specification names, at default options."""
+losses, logits to ±1e4, ties, masks. Values and gradients: relative to the true number, in ulp, of which 1 is
+the distance from 1 to the next float of their dtype. Where parts cancel (as where a soft target is met), an ulp
+is no less than what it does to move inputs by a twentieth of one of theirs (logits: of their distance from the
+largest), and labels and options that are no whole numbers by one; not so for the tiny losses and far-apart
+logits that the specification names, at default options."""
 
 
 def print_table(found: Sequence[Finding], seconds: float) -> None:

@@ -93,6 +93,13 @@ def test_masked_classes_that_cost_nan_are_caught():
     assert {"value", "reverse", "all masked"} <= failing(planted(SOFT, value=zero_times_infinity))
 
 
+def test_a_gradient_at_a_masked_class_is_caught():
+    def pulled(z, q, **options):
+        return SOFT.grad(z, q, **options) + jnp.where(z == -jnp.inf, 1e-30, 0).astype(z.dtype)
+
+    assert "closed form, masked" in failing(planted(SOFT, grad=pulled))
+
+
 def test_the_logarithm_of_a_clamp_is_caught():
     def clamped(z, y):
         p = jnp.clip(jax.nn.sigmoid(z), 1e-8, 1 - 1e-8)
