@@ -63,6 +63,7 @@ def test_the_libraries_are_given_the_same_work(contenders):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_eager_calls_are_of_functions_that_give_the_same(monkeypatch):
     given = []
     monkeypatch.setattr(eager, "repeated", lambda function, *arguments: given.append(function(*arguments)))
@@ -74,6 +75,7 @@ def test_eager_calls_are_of_functions_that_give_the_same(monkeypatch):
         np.testing.assert_allclose(compiled, mine, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_memory_has_a_goal_and_what_does_not_fit_is_said(monkeypatch, capsys):
     def contenders():
         return {

@@ -4,9 +4,12 @@ import doctest
 import re
 from pathlib import Path
 
+import pytest
+
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 
 
+@pytest.mark.slow
 def test_every_snippet_of_the_guide_prints_what_stands_there():
     # The guide's fences would be taken for output.
     text = re.sub(r"^```.*$", "", GUIDE.read_text(), flags=re.MULTILINE)

@@ -133,7 +133,7 @@ def errors_of(head, full, key, rounds, *args):
 
 
 @MOSTLY_ONE_DEVICE
-@pytest.mark.parametrize("name", ["partial_fc", "sampled_softmax"])
+@pytest.mark.parametrize("name", [pytest.param("partial_fc", marks=pytest.mark.slow), "sampled_softmax"])
 def test_estimates_tend_to_the_full_loss_with_more_samples(name, rng, maybe_parallel):
     x, w, b, y = arrays(rng, maybe_parallel)
     x, w, b = (0.5 * a for a in (x, w, b))

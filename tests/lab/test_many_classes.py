@@ -86,7 +86,7 @@ def test_a_run_learns_to_name_them_among_all(way, config, tmp_path):
         assert rows[-1]["train_loss"] < rows[-1]["valid_loss"]
 
 
-@pytest.mark.parametrize("head", ["cosface", None])
+@pytest.mark.parametrize("head", [pytest.param("cosface", marks=pytest.mark.slow), None])
 @pytest.mark.parametrize("class_devices", [pytest.param(8, marks=pytest.mark.slow), 2])
 def test_classes_spread_over_devices_are_those_on_one(head, class_devices, config):
     # With a sample of all classes, which is no sample, on one device.
@@ -109,6 +109,7 @@ def test_classes_spread_over_devices_are_those_on_one(head, class_devices, confi
     assert f",{CLASSES}]" not in program.as_text(), "a device has something of every class"
 
 
+@pytest.mark.slow
 def test_each_step_samples_anew_and_a_run_draws_the_same_again(config):
     made, numbers, dataset = made_on(replace(config, num_sampled=128, learning_rate=1e-12))
     first = made.train_epoch(made.init(jax.random.key(0), numbers), numbers, dataset.train)[1]["loss"]

@@ -87,6 +87,7 @@ def test_the_networks_are_their_layers_one_after_the_other(rng):
         np.testing.assert_allclose(outputs, affine(x, last), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_kernel_keeps_the_scale_of_its_inputs():
     images = jax.random.normal(KEY, (64, 8, 8, 16))
     params = network("cnn", 2, (32, 2)).init(jax.random.key(1), images[:1])
@@ -167,7 +168,10 @@ def test_the_page_has_these_models():
     assert PAGE.keys() == MAKERS.keys()
 
 
-@pytest.mark.parametrize("block", MAKERS)
+@pytest.mark.parametrize(
+    "block",
+    [pytest.param(b, marks=pytest.mark.slow) if b in ("nnx_model", "equinox_model") else b for b in MAKERS],
+)
 def test_a_model_of_the_page_learns_and_resumes(block, page_model, tmp_path):
     config = Config(
         data="iris", model=page_model(block), learning_rate=3e-2, ema_decay=0.9, batch_size=16, epochs=8
@@ -213,6 +217,7 @@ def test_batch_statistics_are_carried_and_not_trained(block, page_model, rng):
     assert "batch_stats" not in states[0].params["network"]
 
 
+@pytest.mark.slow
 def test_a_margin_head_goes_behind_any_model(page_model, rng):
     config = Config(model=page_model("plain_model"), head="cosface", embedding_width=5, epochs=2)
     functions, states = trained(config, clouds(rng))

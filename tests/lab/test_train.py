@@ -62,6 +62,7 @@ def test_the_default_config_is_digits_and_flags_change_it(python, tmp_path):
     assert config["label_smoothing"] is None
 
 
+@pytest.mark.slow
 def test_the_command_of_the_package_is_the_same_and_resumes(python, tmp_path):
     (tmp_path / "mine.py").write_text(
         'from jaxce.lab.config import Config\nconfig = Config(data="iris", model="linear", epochs=2)\n'
@@ -150,6 +151,7 @@ def test_a_mistake_ends_the_process_with_two(args, python):
     assert done.stderr.startswith("error: unknown config 'digit', did you mean digits?")
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_why_in_one_line(python):
     done = python(*TRAIN, *TINY, "--learning-rate", "1e38", "--model", "mlp")
     assert done.returncode == 1

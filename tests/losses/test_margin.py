@@ -168,6 +168,7 @@ def test_margins_in_degrees_and_scales_of_zero_are_refused():  # PML has degrees
 # What margins are for.
 
 
+@pytest.mark.slow
 def test_softmax_separates_features_and_margins_gather_them():  # M12
     x, y = load_digits(return_X_y=True)
     x, test = (x / 16).astype(np.float32), np.arange(len(y)) % 4 == 0

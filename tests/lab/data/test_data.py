@@ -163,6 +163,7 @@ def test_what_was_drawn_is_kept_under_its_settings(tmp_path):
             generate("squares", never, count, settings, tmp_path)
 
 
+@pytest.mark.slow
 def test_tasks_side_by_side_give_the_rows_of_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(generation, "EXAMPLES_A_TASK", 3)
     drawn = generate("squares", squares, 10, {}, tmp_path)

@@ -298,6 +298,7 @@ def bits(workdir):
     return int(state.epoch), checksum(state)
 
 
+@pytest.mark.slow
 def test_a_resumed_stream_has_the_bits_of_an_unbroken_one(small_device, tmp_path, monkeypatch):
     run(CONFIG, tmp_path / "unbroken")
 

@@ -139,6 +139,7 @@ def test_numbers_are_taken_as_they_are(folder):
     )
 
 
+@pytest.mark.slow
 def test_a_prepared_set_is_read_without_its_builder(folder, tmp_path):
     tfds("our_shapes", SPLIT, folder)
     command = [sys.executable, ROOT / "train.py", "digits", "--data", "tfds:our_shapes", "--epochs", "1"]

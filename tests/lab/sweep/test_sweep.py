@@ -75,6 +75,7 @@ def test_a_free_slot_takes_another_setting_as_others_train():
         np.testing.assert_array_equal([each.scores["loss"] for each in found], expected[skipped : skipped + 3])
 
 
+@pytest.mark.slow
 def test_epochs_of_one_call_are_those_of_many_calls():
     dataset = DATASETS["iris"](Split(IRIS.valid_fraction, IRIS.test_fraction, 0))
 
@@ -112,6 +113,7 @@ def test_slots_side_by_side_give_the_numbers_of_turns(monkeypatch):
     np.testing.assert_allclose(losses(), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_one_setting_is_a_run_of_train(tmp_path, one_device):
     sweep(grid("seed=3"), tmp_path / "sweep", None, resume=False, parallel=None)
     (row,) = rows_in(tmp_path / "sweep")

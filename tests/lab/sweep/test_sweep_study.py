@@ -143,6 +143,7 @@ def without_clock(rows):
     return [{name: row[name] for name in row if name not in ("seconds", "process")} for row in rows]
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_resumes_to_the_same_results(tmp_path, monkeypatch, capsys):
     over = ("learning_rate=0.1,0.5,1e30", "seed=seeds:4")
     sweep(grid(*over), tmp_path / "whole", None, resume=False, parallel=3)

@@ -178,6 +178,7 @@ def test_a_margin_comes_in_from_logits_without_it(head, degree, numbers, feature
     assert without < loss(**{MARGIN_SHARE: 0.5}) < loss()
 
 
+@pytest.mark.slow
 def test_the_margin_rises_by_steps_and_evaluation_has_all_of_it(rng):
     config = Config(
         model="linear", head="cosface", margin=0.5, scale=8.0, embedding_width=4, optimizer="sgd",

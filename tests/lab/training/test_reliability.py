@@ -328,6 +328,7 @@ def test_a_damaged_checkpoint_is_named_and_an_older_one_used(damage, damaged, ca
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_an_unreadable_older_checkpoint_does_no_harm(damaged, capsys):
     tear_metrics(damaged / "checkpoints" / "4")
     os.truncate(damaged / "metrics.jsonl", 0)
@@ -511,6 +512,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state(tmp_path, monkeypa
 # Folders
 
 
+@pytest.mark.slow
 def test_a_second_run_in_one_folder_is_refused(front_door, tmp_path):
     workdir = tmp_path / "run"
     first = front_door("--epochs", 100_000, "--workdir", workdir)
