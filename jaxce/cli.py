@@ -1,4 +1,4 @@
-"""The command line, `jaxce` or `python -m jaxce`: train, sweep, verify and report."""
+"""The command line, `jaxce` or `python -m jaxce`: train, sweep, verify, conform and report."""
 
 import contextlib
 import json
@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+
+import jax
 
 import jaxce
 from jaxce.lab.errors import ConfigError, Stopped, TrainingError, choose
@@ -184,6 +186,39 @@ def verify(args: list[str], prog: str) -> int:
     return DONE if all(each.check.ok for each in found) else FAILED
 
 
+def conform(args: list[str], prog: str) -> int:
+    """Try anybody's implementation of a loss: exactness, derivatives, transformations and misuse."""
+    from jaxce.lab.flags import ConformFlags, read_flags
+    from jaxce.verification import conformance
+    from jaxce.verification.table import print_scoreboard, scoreboard_as_json
+
+    started = time.perf_counter()
+    areas = "\n".join(f"- {name}: {cases.__doc__}" for name, cases in conformance.AREAS.items())
+    about = f"""{conform.__doc__}
+
+MODULE:FUNCTION is a function (logits, labels) of JAX or torch that gives one loss for each example. It is
+tried, eager and under jit, beside the definition of a loss of jaxce. Exits with 1 where one falls short. Areas:
+{areas}"""
+    (flags,) = read_flags((ConformFlags(),), args, prog, about)
+    if not flags.function:
+        raise ConfigError(
+            f"which function? give MODULE:FUNCTION, as optax.losses:poly_loss_cross_entropy; see {prog} --help"
+        )
+    choose("loss", flags.like, conformance.LIKE)
+    with contextlib.suppress(RuntimeError):  # JAX has its devices already: then nothing is spread over them
+        jax.config.update("jax_num_cpu_devices", conformance.NUM_DEVICES)
+    try:
+        implementation, results = conformance.conform(flags.function, flags.like)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    seconds = time.perf_counter() - started
+    if flags.json:
+        print(json.dumps(scoreboard_as_json(implementation, flags.like, results, seconds), indent=1))
+    else:
+        print_scoreboard(implementation, flags.like, results, seconds)
+    return DONE if all(each.check.ok for each in results) else FAILED
+
+
 def report(args: list[str], prog: str) -> int:
     """Write the page of one run again, finished or not, or one page that compares several."""
     from jaxce.lab.flags import ReportFlags, read_flags
@@ -231,6 +266,7 @@ COMMANDS = {
     "train": (train, "train"),
     "sweep": (sweep, "train"),
     "verify": (verify, "verify"),
+    "conform": (conform, "verify"),
     "report": (report, "train"),
 }
 EXTRAS = {"train": ("tyro", "flax", "optuna"), "verify": ("tyro", "flint")}

@@ -55,7 +55,7 @@ def test_a_command_without_its_extra_names_it():
     assert done.stderr.splitlines() == [
         f'error: jaxce {name} needs the extra "{extra}": pip install "jaxce[{extra}]"'
         for name in COMMANDS
-        for extra in 2 * ["verify" if name == "verify" else "train"]
+        for extra in 2 * ["verify" if name in ("verify", "conform") else "train"]
     ]
 
 

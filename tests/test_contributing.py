@@ -80,7 +80,9 @@ except ValueError as error:
     ("right", "wrong"),
     [
         ("jnp.exp(-q * p.nll)[..., None] * p.grad", "-jnp.exp(-q * p.nll)[..., None] * p.grad"),
-        pytest.param("return -jnp.expm1(-q * p.nll) / q", "return -jnp.expm1(-q * p.nll)", marks=pytest.mark.slow),
+        pytest.param(
+            "return -jnp.expm1(-q * p.nll) / q", "return -jnp.expm1(-q * p.nll)", marks=pytest.mark.slow
+        ),
     ],
     ids=["the gradient's sign", "a factor of the value"],
 )

@@ -98,6 +98,18 @@ class VerifyFlags:
 
 
 @dataclass(frozen=True)
+class ConformFlags:
+    """Flags of `jaxce conform`."""
+
+    function: Annotated[Positional[str], arg(metavar="MODULE:FUNCTION", help_behavior_hint="")] = ""
+    """The implementation, as optax.losses:poly_loss_cross_entropy or my_losses.py:loss."""
+    like: str = "softmax_cross_entropy_with_integer_labels"
+    """The loss in jaxce.LOSSES that it should be."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print all that was found, case by case, as JSON."""
+
+
+@dataclass(frozen=True)
 class ReportFlags:
     """Flags of `jaxce report`."""
 

@@ -110,11 +110,11 @@ class Arguments:
             if self.inputs == "probs":
                 checks.check_probabilities(self.first, inputs)
             if self.labels == "integer":
-                ignore_index = given.get("ignore_index")
+                ignore_index, as_given = given.get("ignore_index"), labels
                 labels = checks.as_integer_labels(labels, num_classes, ignore_index)
                 checks.check_integer_labels_shape(labels, inputs, axes, self.first)
                 if ignore_index is not None:
-                    counts = labels != ignore_index
+                    counts = checks.differ(as_given, ignore_index)
                     keep = counts if keep is None else keep & counts
             elif self.label_name:
                 labels = checks.as_distributions(self.label_name, labels, self.first, inputs, self.labels)

@@ -40,21 +40,26 @@ def as_real(name: str, value: Any) -> Array:
 
 
 def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None) -> Array:
-    """`labels` as a JAX array; ValueError for one that names no class, where its value can be seen."""
+    """`labels` as wide integers; ValueError for one that names no class, where its value can be seen."""
     dtype = labels.dtype if isinstance(labels, jax.Array) else np.asarray(labels).dtype
     if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(
             f"labels must be integers, but has dtype {dtype}: use labels.argmax(-1) if they are one-hot, "
             "labels.astype(int) if they are class numbers"
         )
+    ignored = None if ignore_index is None else concrete(ignore_index)
+    if ignored is not None and not jnp.iinfo(dtype).min <= ignored <= jnp.iinfo(dtype).max:
+        raise ValueError(
+            f"ignore_index is {ignored}, but labels has dtype {dtype}, whose numbers lie in "
+            f"[{jnp.iinfo(dtype).min}, {jnp.iinfo(dtype).max}]: none of them can be ignored by it"
+        )
     values = concrete(labels)
     if values is not None and values.size and (values.min() < 0 or values.max() >= num_classes):
         wrong = (values < 0) | (values >= num_classes)
         hint = "ignore_index leaves examples out"
         if ignore_index is not None:
-            ignored = concrete(ignore_index)
             if ignored is None:  # traced: which labels it leaves out shows only when the program runs
-                return as_array(labels)
+                return as_wide(labels)
             wrong &= values != ignored
             hint = f"only ignore_index = {ignored} may lie outside"
         if wrong.any():
@@ -62,7 +67,22 @@ def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None) -
                 f"labels holds {values[wrong][0]}, but there are {num_classes} classes: "
                 f"labels must lie in [0, {num_classes}); {hint}"
             )
-    return as_array(labels)
+    return as_wide(labels)
+
+
+def differ(labels: Any, ignore_index: Any) -> Array:
+    """Where labels are not this one, in their own dtype."""
+    array, ignored = as_array(labels), concrete(ignore_index)
+    return array != (ignore_index if ignored is None else ignored.astype(array.dtype))
+
+
+def as_wide(labels: Any) -> Array:
+    """Integers as a JAX array with a sign, of 32 bits or more: class numbers are compared with the classes'.
+
+    A number too large for it turns negative, and is no class either.
+    """
+    array = as_array(labels)
+    return array.astype(jnp.int64 if array.dtype.itemsize == 8 else jnp.int32)
 
 
 class Option(ABC):
@@ -189,6 +209,9 @@ def as_component_labels(name: str, labels: Any, other: str, inputs: Array, kind:
     labels = as_real(name, labels)
     check_same_shape(name, labels, other, inputs.shape)
     values = concrete(labels)
+    if values is None and kind == "binary" and labels.dtype != bool:  # inside jit a mistake shows as NaN
+        labels = labels.astype(jnp.promote_types(inputs.dtype, labels.dtype))
+        return jnp.where((labels >= 0) & (labels <= 1), labels, jnp.nan)
     if kind == "real" or values is None or not values.size:
         return labels
     if kind == "integer" and not ((values == 0) | (values == 1)).all():
@@ -199,9 +222,18 @@ def as_component_labels(name: str, labels: Any, other: str, inputs: Array, kind:
     if not (values.min() >= 0 and values.max() <= 1):
         raise ValueError(
             f"{name} ranges from {values.min()} to {values.max()}, but must lie in [0, 1]: "
-            f"use ({name} + 1) / 2 if they are −1 and 1"
+            + advice_for(name, values)
         )
     return labels
+
+
+def advice_for(name: str, values: np.ndarray) -> str:
+    """What to do with labels outside [0, 1]."""
+    if np.isin(values, (-1, 1)).all():
+        return f"use ({name} + 1) / 2 if they are −1 and 1"
+    if np.isin(values, (-1, 0, 1)).all():
+        return f"where −1 is unknown, use jnp.maximum({name}, 0), and jaxce.weighted_mean(losses, {name} >= 0)"
+    return "for class numbers, take softmax_cross_entropy_with_integer_labels"
 
 
 def as_distributions(name: str, labels: Any, other: str, inputs: Array, kind: str) -> Array:

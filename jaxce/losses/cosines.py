@@ -10,7 +10,8 @@ from jaxce.losses import checks, definitions
 from jaxce.losses.checks import Degree
 from jaxce.losses.evaluation import closed_form
 from jaxce.losses.loss import loss
-from jaxce.losses.margin import clipped, of_label, psi, with_target
+from jaxce.losses.margin import clipped, psi, with_target
+from jaxce.losses.numerics import entries_of, entry_at
 
 __all__ = ["large_margin_softmax", "normalized_cosines", "unit_vectors"]
 
@@ -109,15 +110,15 @@ def large_margin_softmax(
     """
     logits = features @ kernel
     x, length = direction_and_length(features, -1)
-    of_label_column = jnp.take(direction_and_length(kernel, 0)[1], labels, mode="clip")
+    of_label_column = entries_of(direction_and_length(kernel, 0)[1], labels)
     stretched = partial(_stretched_psi, margin=margin)
-    target_and_length = jnp.stack([of_label(logits, labels), length * of_label_column], -1)
+    target_and_length = jnp.stack([entry_at(logits, labels), length * of_label_column], -1)
     target = closed_form(stretched)(target_and_length)
     value, _ = with_target(logits, labels, 1.0, target, target)
 
     slopes = stretched(target_and_length)[1]
     of_direction = slopes[..., 1:] * of_label_column[..., None]
-    of_target = slopes[..., :1] * jnp.take(kernel.T, labels, axis=0, mode="clip") + of_direction * x
+    of_target = slopes[..., :1] * entries_of(kernel.T, labels) + of_direction * x
     num_classes = logits.shape[-1]
     is_target = jax.nn.one_hot(labels, num_classes, dtype=bool)[..., None]
     is_class = ((labels >= 0) & (labels < num_classes))[..., None, None]

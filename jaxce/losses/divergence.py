@@ -127,7 +127,7 @@ def kl_divergence(
     >>> print(kl_divergence.grad(jnp.log(jnp.array([0.25, 0.75])), jnp.array([0.5, 0.5])))
     [-0.5 -0.5]
     """
-    return _divergence(log_predictions, targets, jnp.log(jnp.where(targets > 0, targets, 1)))
+    return _divergence(log_predictions, targets, jnp.log(jnp.where(targets == 0, 1, targets)))
 
 
 @loss(labels="log_distribution", definition=definitions.kl_divergence_with_log_targets, convex=True)
@@ -210,7 +210,7 @@ def js_divergence(
     [0.3465736 0.       ]
     """
     p, q = jnp.exp(log_predictions), targets
-    total = jnp.where(p + q > 0, p + q, 1)  # 2 m
+    total = jnp.where(p + q == 0, 1, p + q)  # 2 m
     # With δ = (p − q) / 2m a class costs m/2·[(1 + δ) log(1 + δ) + (1 − δ) log(1 − δ)]. Where p and q are close
     # that is a difference of nearly equal numbers, and turns negative; log(1 − δ²) + 2δ·artanh δ does not.
     delta = (p - q) / total
@@ -218,9 +218,9 @@ def js_divergence(
     d = jnp.where(close, delta, 0)
     of_close = jnp.log1p(-(d**2)) + 2 * d * jnp.arctanh(d)
     log_m = jnp.log(total / 2)
-    of_far = jnp.where(p > 0, log_predictions, 0) - log_m
-    p_log_ratio = jnp.where(p > 0, p, 0) * jnp.where(close, jnp.log1p(d), of_far)
-    q_log_ratio = q * (jnp.log(jnp.where(q > 0, q, 1)) - log_m)
+    of_far = jnp.where(p == 0, 0, log_predictions) - log_m
+    p_log_ratio = p * jnp.where(close, jnp.log1p(d), of_far)
+    q_log_ratio = q * (jnp.log(jnp.where(q == 0, 1, q)) - log_m)
     cost = jnp.where(close, total * of_close / 4, (p_log_ratio + q_log_ratio) / 2)
     return cost.sum(-1), p_log_ratio / 2
 
@@ -230,6 +230,6 @@ def _divergence(
     q: Float[ArrayLike, "*batch classes"],
     log_q: Float[ArrayLike, "*batch classes"],
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch classes"]]:
-    counts = q > 0  # 0·∞ costs nothing
+    counts = q != 0  # 0·∞ costs nothing
     gap = jnp.where(counts, log_q, 0) - jnp.where(counts, log_p, 0)
     return (q * gap).sum(-1), jnp.where(counts, -q, 0)

@@ -22,6 +22,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 from jaxce.losses import definitions
 from jaxce.losses.checks import Degree, Number, does_something
 from jaxce.losses.loss import loss
+from jaxce.losses.numerics import entry_at
 
 __all__ = ["arcface", "combined_margin", "cosface", "soft_margin_softmax", "sphereface"]
 
@@ -193,7 +194,7 @@ def cosface(
     >>> print(cosface.grad(jnp.array([[1.0, 0.5]]), jnp.array([0])))
     [[64. 64.]]
     """
-    target = of_label(cosines, labels)
+    target = entry_at(cosines, labels)
     return with_target(cosines, labels, scale, target - margin, jnp.ones_like(target))
 
 
@@ -237,7 +238,7 @@ def soft_margin_softmax(
     >>> print(soft_margin_softmax.grad(jnp.array([[2.0, 1.0]]), jnp.array([0])))
     [[1. 1.]]
     """
-    target = of_label(logits, labels)
+    target = entry_at(logits, labels)
     return with_target(logits, labels, 1.0, target - margin, jnp.ones_like(target))
 
 
@@ -293,7 +294,7 @@ def sphereface(
     >>> print(sphereface.grad(jnp.array([[1.0, 0.5]]), jnp.array([0]), scale=2.0))
     [[32.  2.]]
     """
-    return with_target(cosines, labels, scale, *psi(of_label(cosines, labels), margin))
+    return with_target(cosines, labels, scale, *psi(entry_at(cosines, labels), margin))
 
 
 def psi(c: Float[Array, "*batch"], margin: int) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
@@ -311,11 +312,6 @@ def psi(c: Float[Array, "*batch"], margin: int) -> tuple[Float[Array, "*batch"],
 def clipped(c: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """Cosines that rounding has carried past ±1 taken as ±1, with slope 1 at ±1 itself."""
     return jnp.where(jnp.abs(c) > 1, jnp.sign(c), c)
-
-
-def of_label(rows: Rows, labels: Integer[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """The label's entry of each row, and any where the label is no class."""
-    return jnp.take_along_axis(rows, labels[..., None], -1, mode="clip")[..., 0]
 
 
 def with_target(
@@ -340,7 +336,7 @@ def _angular_margin(
     """s·(cos(m₁θ + m₂) − m₃) for the label's cosine."""
     nearest = 1 - float(jnp.finfo(cosines.dtype).epsneg)  # the last cosine that the dtype tells from 1
     cosines = cosines.astype(jnp.promote_types(cosines.dtype, jnp.float32))
-    c = of_label(cosines, labels)
+    c = entry_at(cosines, labels)
     value, slope = c, jnp.ones_like(c)
     if does_something(m1) or does_something(m2):
         # cos(m₁θ + m₂) = cos(θ + φ), and θ itself, with its rounding, is needed only where m₁ is not 1

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Integer
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, Integer, Real
 
 
 class LabelSoftmax(NamedTuple):
@@ -31,9 +32,7 @@ def label_softmax(logits: Float[Array, "*batch classes"], labels: Integer[Array,
     left_out = largest == -jnp.inf
     shift = jnp.where(left_out, 0, largest)
     exps = jnp.exp(logits - shift[..., None])
-    # take_along_axis counts negative indices from the end, and a label −1 is no last class
-    at_label = jnp.where(labels < 0, num_classes, labels)
-    label_logit = jnp.take_along_axis(logits, at_label[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
+    label_logit = entry_at(logits, labels)
     rest = sum_except(exps, labels)
     label_exp = jnp.exp(label_logit - shift)
     total = jnp.where(left_out, 1, rest + label_exp)
@@ -80,6 +79,31 @@ def softmax(logits: Float[Array, "*batch classes"]) -> Softmax:
     )
 
 
+def entry_at(rows: Float[Array, "*batch classes"], index: Integer[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """The entry of each row at its index; NaN where there is none, as at −1, which is no last class."""
+    num_classes = rows.shape[-1]
+    if spec_of(rows)[-1] is not None:  # JAX gathers along no axis that is spread explicitly
+        found = jnp.where(jax.nn.one_hot(index, num_classes, dtype=bool), rows, 0).sum(-1)
+        return jnp.where((index >= 0) & (index < num_classes), found, jnp.nan)
+    index = jnp.where(index < 0, num_classes, index)
+    return jnp.take_along_axis(rows, index[..., None], -1, mode="fill", fill_value=jnp.nan)[..., 0]
+
+
+def entries_of(table: Real[Array, "classes *rest"], index: Integer[Array, "*batch"]) -> Real[Array, "..."]:
+    """What a table has for each index [*batch, *rest]; any entry where there is none."""
+    spec = spec_of(index)
+    if not any(spec) and not any(spec_of(table)):
+        return jnp.take(table, index, axis=0, mode="clip")
+    table = jax.sharding.reshard(table, PartitionSpec())
+    out = PartitionSpec(*spec, *(None,) * (table.ndim - 1))
+    return table.at[index].get(mode="clip", out_sharding=out)
+
+
+def spec_of(array: Array) -> tuple[Any, ...]:
+    """How each axis is spread over axes of a mesh that are explicit, and so part of the array's type."""
+    return tuple(jax.typeof(array).sharding.spec)
+
+
 def sum_except(x: Float[Array, "*batch classes"], index: Integer[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The sum of each row without its entry at `index`, without subtracting: exact where the rest is tiny."""
     num_classes = x.shape[-1]
@@ -96,19 +120,19 @@ def sums_of_others(x: Float[Array, "*batch classes"]) -> Float[Array, "*batch cl
     """Σ_{k≠j} x_k for every j, for non-negative x: without cancellation at the entry that dominates its row."""
     top = x.argmax(-1)
     rest = sum_except(x, top)[..., None]
-    largest = jnp.take_along_axis(x, top[..., None], -1)
+    largest = entry_at(x, top)[..., None]
     return jnp.where(jax.nn.one_hot(top, x.shape[-1], dtype=bool), rest, rest + (largest - x))
 
 
 def power(base: Array, exponent: Any) -> Array:
     """base^exponent for base ≥ 0, with finite derivatives at base 0."""
-    positive = base > 0
-    return jnp.where(positive, jnp.where(positive, base, 1) ** exponent, jnp.where(exponent == 0, 1.0, 0.0))
+    is_zero = base == 0
+    return jnp.where(is_zero, jnp.where(exponent == 0, 1.0, 0.0), jnp.where(is_zero, 1, base) ** exponent)
 
 
 def quotient(x: Array, y: Array) -> Array:
     """x / y for y ≥ 0, and x where y is 0; its derivative, which divides by y², is finite for every y."""
-    y = jnp.where(y > 0, y, 1)
+    y = jnp.where(y == 0, 1, y)
     largest = float(jnp.finfo(y.dtype).tiny) ** -0.5  # a power of two
     small = y * largest < 1
     return jnp.where(small, largest * x, x) / jnp.where(small, largest * y, y)

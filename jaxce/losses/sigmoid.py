@@ -172,7 +172,7 @@ def asymmetric_loss(
     positive = -focus * log_p
     positive_grad = -focus * (not_p - gamma_pos * jnp.where(p > 0, p * log_p, 0))
 
-    counts = p > clip
+    counts = ~(p <= clip)
     shifted = jnp.where(counts, p - clip, 0)
     # 1 − shifted = σ(−z) + clip; where that underflows (clip 0, z > 87) its logarithm is log σ(−z)
     rest = not_p + clip

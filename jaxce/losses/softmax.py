@@ -10,6 +10,7 @@ from jaxce.losses.checks import Number, PerClass, does_something
 from jaxce.losses.loss import loss
 from jaxce.losses.numerics import (
     Softmax,
+    entries_of,
     exp_beyond_linear,
     label_softmax,
     power,
@@ -163,7 +164,7 @@ def softmax_cross_entropy_with_integer_labels(
     p = label_softmax(logits, labels)
     value, grad = p.nll, p.grad
     if class_weights is not None:
-        weight = jnp.take(class_weights, labels, mode="clip")
+        weight = entries_of(class_weights, labels)
         value, grad = weight * value, weight[..., None] * grad
     if does_something(label_smoothing):
         share = _share_of_each(logits)
@@ -231,7 +232,7 @@ def softmax_focal_loss(
     ratio = quotient(jnp.where(p.nll < jnp.inf, p.nll, 0), p.others)
     slope = hardness * (1 + gamma * jnp.exp(-p.nll) * ratio)  # 1 − others has no digits where p is tiny
     if alpha is not None:
-        weight = alpha if alpha.ndim == 0 else jnp.take(alpha, labels, mode="clip")
+        weight = alpha if alpha.ndim == 0 else entries_of(alpha, labels)
         value, slope = weight * value, weight * slope
     return value, slope[..., None] * p.grad
 

@@ -228,19 +228,13 @@ class Examination:
         def total(x: Any) -> Array:
             return weighed(self.loss, self.cotangents, x, y)
 
-        def along(x: Any) -> Array:
-            return jax.jvp(total, (x,), (v,))[1]
-
-        ways: dict[str, Callable[[Any], Array]] = {
-            "reverse over reverse": jax.grad(lambda x: (jax.grad(total)(x) * v).sum())
-        }
-        if forward:
-            ways["forward over reverse"] = lambda x: jax.jvp(jax.grad(total), (x,), (v,))[1]
-            ways["reverse over forward"] = jax.grad(along)
-            ways["forward over forward"] = lambda x: jax.jvp(along, (x,), (v,))[1]
+        ways = SECOND if forward else {"reverse over reverse": SECOND["reverse over reverse"]}
         with jax.enable_x64(True):
-            found = jax.tree.map(np.asarray, jax.jit(lambda x: {name: ways[name](x) for name in ways})(x))
+            found = jax.jit(lambda x: {name: way(jax, total, x, v) for name, way in ways.items()})(x)
+        return [self.curvature(v, jax.tree.map(np.asarray, found))]
 
+    def curvature(self, v: np.ndarray, found: dict[str, np.ndarray]) -> Check:
+        """Hessians along a direction, as the ways of SECOND give them, against differences of the gradient."""
         right, left = self.true.grads_slopes(v)
         with np.errstate(invalid="ignore"):
             smooth = np.abs(right - left) <= 1e-9 * (np.abs(right) + np.abs(left)) + 1e-25
@@ -257,7 +251,7 @@ class Examination:
                 errors = np.where(smooth, np.abs(hessian - right) / scale, 0)
             worst[name] = float(np.nan_to_num(errors, nan=np.inf).max(initial=0))
         name = max(worst, key=worst.__getitem__)
-        return [Check("second derivative", worst[name], CURVATURE, f"largest {name}", "")]
+        return Check("second derivative", worst[name], CURVATURE, f"largest {name}", "")
 
     def batch(self) -> list[Check]:
         """The loss of a batch is the losses of its examples; reduced, their mean or their sum."""
@@ -332,6 +326,17 @@ class Examination:
         return Check(name, float(errors[worst]), limit, note)
 
 
+def _slope(transforms: Any, f: Callable[[Any], Any], x: Any, v: Any) -> Any:
+    return transforms.jvp(f, (x,), (v,))[1]
+
+
+# The ways to the Hessian of f along v, by the transformations of jax or torch.func; the last gives v·H·v alone.
+SECOND: dict[str, Callable[[Any, Callable[[Any], Any], Any, Any], Any]] = {
+    "reverse over reverse": lambda t, f, x, v: t.grad(lambda x: (t.grad(f)(x) * v).sum())(x),
+    "forward over reverse": lambda t, f, x, v: _slope(t, t.grad(f), x, v),
+    "reverse over forward": lambda t, f, x, v: t.grad(lambda x: _slope(t, f, x, v))(x),
+    "forward over forward": lambda t, f, x, v: _slope(t, lambda x: _slope(t, f, x, v), x, v),
+}
 MODES: dict[str, Callable[[Examination, Any, Any], Array]] = {
     "reverse": Examination.reverse,
     "forward": Examination.forward,

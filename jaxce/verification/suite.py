@@ -83,21 +83,9 @@ def _checks(
     hostile = samples.hostile(loss.inputs, rng, per_kind, num_classes)
     x, y = samples.with_labels(loss, np.concatenate([tame, hostile]), rng, dtype)
     value, grad = (lambda x, y, f=f: f(x, y.labels) for f in samples.functions(loss, case))
-    truth = definition_of(loss, case, dtype)
 
     def examine(x: np.ndarray, y: np.ndarray, sizes: np.ndarray) -> Examination:
-        return Examination(
-            value,
-            x,
-            Labelled(y, options_of(loss, case, dtype, len(x))),
-            truth,
-            rng,
-            whole=loss.inputs == "features",
-            sizes=sizes,
-            # the definition has 0·log 0 at ±∞; far enough out, its sums are the same to many digits
-            stand_in=np.clip(x.astype(np.float64), -FAR_OUT, FAR_OUT),
-            grads={"closed form": grad},
-        )
+        return examination(loss, case, value, x, y, rng, sizes=sizes, grads={"closed form": grad})
 
     points = [(x, y, sizes_of(loss, x))]
     of_logits = loss.inputs == "logits" and loss.returns == "losses" and num_classes <= samples.FEW
@@ -124,6 +112,32 @@ def _checks(
     return checks
 
 
+def examination(
+    loss: Loss,
+    case: Mapping[str, Any],
+    value: Callable[[Any, Labelled], Any],
+    x: np.ndarray,
+    y: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    sizes: np.ndarray,
+    grads: Mapping[str, Callable[[Any, Labelled], Any]],
+) -> Examination:
+    """Values of a loss at points, and derivatives of them, beside its definition at a setting."""
+    return Examination(
+        value,
+        x,
+        Labelled(y, options_of(loss, case, x.dtype, len(x))),
+        definition_of(loss, case, x.dtype),
+        rng,
+        whole=loss.inputs == "features",
+        sizes=sizes,
+        # the definition has 0·log 0 at ±∞; far enough out, its sums are the same to many digits
+        stand_in=np.clip(x.astype(np.float64), -FAR_OUT, FAR_OUT),
+        grads=dict(grads),
+    )
+
+
 def _of_nothing(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: Any) -> Check:
     """A row whose classes are all masked costs 0, and has a gradient of 0."""
     found = _values_and_gradients(loss, case, *samples.all_masked(loss, num_classes, dtype))
@@ -134,7 +148,16 @@ def _of_nothing(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: An
 def _at_infinity(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: Any) -> list[Check]:
     """At ±∞ values and gradients are those far out, or infinite where they grow on the way there."""
     x, y = samples.infinite(num_classes, dtype)
-    truth, options = definition_of(loss, case, dtype), options_of(loss, case, dtype, len(x))
+    value, *grads = _values_and_gradients(loss, case, x, y)
+    right, slope = limits_at_infinity(loss, case, x, y)
+    return [against_limits(value, right, x.dtype, 0), *(against_limits(g, slope, x.dtype, 1) for g in grads)]
+
+
+def limits_at_infinity(
+    loss: Loss, case: Mapping[str, Any], x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What values and gradients of components tend to."""
+    truth, options = definition_of(loss, case, x.dtype), options_of(loss, case, x.dtype, len(x))
 
     def far_out(x: Any, y: Any, options: Any) -> Any:
         value, back = jax.vjp(lambda x: truth(x, Labelled(y, options)), x)
@@ -146,22 +169,22 @@ def _at_infinity(loss: Loss, case: Mapping[str, Any], num_classes: int, dtype: A
         for size in (2e3, 4e3)
     )
     grows = (np.abs(further[0]) > 1.5 * np.abs(far[0])) & (np.abs(far[0]) > 1)
-    value, *grads = _values_and_gradients(loss, case, x, y)
+    return np.where(grows, np.inf, further[0]), further[1]
+
+
+def against_limits(found: np.ndarray, right: np.ndarray, dtype: Any, kind: int) -> Check:
+    """Values (0) or gradients (1) at ±∞ beside what they tend to."""
     wide = jnp.promote_types(dtype, jnp.float32)
     limits = limits_of(dtype, wide, False)
-
-    def check(found: np.ndarray, right: np.ndarray, limit: float) -> Check:
-        with np.errstate(invalid="ignore"):
-            off = np.where(found == right, 0, np.abs(found - right) / np.maximum(np.abs(right), 1e-30))
-        error = float(np.nan_to_num(off, nan=np.inf).max())
-        return Check("infinite", error, limit, f"{found}, not {right}", "")
-
-    right = np.where(grows, np.inf, further[0])
-    checks = [check(value, right, limits.value * float(jnp.finfo(wide).eps) / 2)]
-    for grad in grads:  # where that of the definition is not a number nothing is known
-        right = np.where(np.isnan(further[1]), grad, further[1])
-        checks.append(check(grad, right, limits.gradient * float(jnp.finfo(dtype).eps)))
-    return checks
+    eps = float(jnp.finfo(dtype if kind else wide).eps)
+    found = found.astype(np.float64)
+    if kind:  # where that of the definition is no number nothing is known
+        right = np.where(np.isnan(right), found, right)
+    with np.errstate(invalid="ignore"):
+        off = np.where(found == right, 0, np.abs(found - right) / np.maximum(np.abs(right), 1e-30))
+    error = float(np.nan_to_num(off, nan=np.inf).max())
+    limit = limits.gradient * eps if kind else limits.value * eps / 2
+    return Check("infinite", error, limit, f"{found}, not {right}", "")
 
 
 def _values_and_gradients(

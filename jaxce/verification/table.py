@@ -1,8 +1,8 @@
-"""Findings as a table for people and as JSON for programs."""
+"""What was found, as tables for people and as JSON for programs."""
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxce.verification.checks import Check, keep_worst
+from jaxce.verification.conformance import AREAS, Result
+from jaxce.verification.implementations import Implementation
 from jaxce.verification.suite import Finding
 from jaxce.verification.tolerances import limits_of
 
@@ -62,17 +64,55 @@ def print_table(found: Sequence[Finding], seconds: float) -> None:
         for each in counter_examples:
             console.print(f"  {each.loss}: {escape(each.check.note.removeprefix('not convex '))}")
     short = [each for each in found if not each.check.ok]
-    if short:
-        console.print("\n[bold red]Falls short")
-    for each in short:
-        setting = f" ({each.setting})" if each.setting else ""
-        check = each.check
-        error = f"{check.error:.3g} > {check.limit:.3g} {check.unit}"
-        what = f"{each.loss}{setting}, {each.dtype}, {check.name}: {error}"
-        console.print(f"  [red]{escape(what.rstrip())}[/]\n    {escape(check.note)}")
+    _print_short(
+        console,
+        {
+            f"{f.loss}{f' ({f.setting})' if f.setting else ''}, {f.dtype}, {f.check.name}": f.check
+            for f in short
+        },
+    )
     settings = len({(each.loss, each.setting) for each in found})
     outcome = f"[bold red]{len(short)} fall short" if short else "[bold green]nothing falls short"
     console.print(f"\n{len(found)} errors of {settings} settings of losses in {seconds:.0f} s: {outcome}")
+
+
+def print_scoreboard(
+    implementation: Implementation, like: str, results: Sequence[Result], seconds: float
+) -> None:
+    """Print how many cases of each area an implementation passes, and what is wrong with the others."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(implementation.name)}[/], {implementation.versions}, beside jaxce's {like}\n")
+    for area, passed, count in scores(results):
+        colour = "dim" if not count else "green" if passed == count else "bold red"
+        console.print(f"  {area:16}[{colour}]{f'{passed} of {count}' if count else '–'}[/]")
+    short = [each for each in results if not each.check.ok]
+    _print_short(console, {f"{each.area}, {each.check.name}": each.check for each in short})
+    outcome = f"[bold red]{len(short)} fall short" if short else "[bold green]nothing falls short"
+    console.print(f"\n{len(results)} cases in {seconds:.0f} s: {outcome}")
+
+
+def scores(results: Sequence[Result]) -> list[tuple[str, int, int]]:
+    """Of each area the number of cases that are right, and of all: 0 where it is no matter of this loss."""
+    of_areas = [(area, [each.check.ok for each in results if each.area == area]) for area in AREAS]
+    return [(area, sum(oks), len(oks)) for area, oks in of_areas]
+
+
+def scoreboard_as_json(
+    implementation: Implementation, like: str, results: Sequence[Result], seconds: float
+) -> dict[str, Any]:
+    """Everything found, one object for each area and for each case; an infinite error is null."""
+    return {
+        "ok": all(each.check.ok for each in results),
+        "seconds": round(seconds, 1),
+        "implementation": implementation.name,
+        "versions": implementation.versions,
+        "like": like,
+        "areas": {area: {"passed": passed, "cases": count} for area, passed, count in scores(results)},
+        "cases": [{"area": each.area, "case": each.check.name} | _as_json(each.check) for each in results],
+    }
 
 
 def as_json(found: Sequence[Finding], seconds: float) -> dict[str, Any]:
@@ -87,15 +127,36 @@ def as_json(found: Sequence[Finding], seconds: float) -> dict[str, Any]:
                 "setting": each.setting,
                 "dtype": each.dtype,
                 "comparison": each.check.name,
-                "error": each.check.error if math.isfinite(each.check.error) else None,
-                "limit": each.check.limit,
-                "unit": each.check.unit or "relative",
-                "ok": each.check.ok,
-                "where": each.check.note,
             }
+            | _as_json(each.check)
             for each in found
         ],
     }
+
+
+def _as_json(check: Check) -> dict[str, Any]:
+    return {
+        "error": check.error if math.isfinite(check.error) else None,
+        "limit": check.limit,
+        "unit": check.unit or "relative",
+        "ok": check.ok,
+        "where": check.note,
+    }
+
+
+def _print_short(console: Any, short: Mapping[str, Check]) -> None:
+    """Print what falls short, by its name."""
+    from rich.markup import escape
+
+    if short:
+        console.print("\n[bold red]Falls short")
+    for name, check in short.items():
+        error = (
+            f": {check.error:.3g} > {check.limit:.3g} {check.unit}".rstrip()
+            if math.isfinite(check.error)
+            else ""
+        )
+        console.print(f"  [red]{escape(name + error)}[/]\n    {escape(' '.join(check.note.split()))}")
 
 
 def _cell(check: Check | None) -> str:

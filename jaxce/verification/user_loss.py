@@ -70,7 +70,8 @@ def verify(
         labels: What the loss takes second: an array, or a tree of them.
         grad: A closed form to check, with the same arguments: d loss / d inputs.
         definition: The formula for one number of the loss, in plain JAX: `definition(row, label)`, or of a loss
-            of components `definition(component, label)`, as in jaxce/losses/definitions.py.
+            of components `definition(component, label)`, as in jaxce/losses/definitions.py. Where it is 0·∞ at
+            infinite inputs, what it tends to is the truth.
         modes: The modes of automatic differentiation that have to work; without "forward" a custom_vjp passes.
         independent: Whether each example has its own loss. False for a loss that compares examples.
 
@@ -130,10 +131,23 @@ def verify(
         np.random.default_rng(0),
         independent=independent,
         whole=definition is None,
+        stand_in=None if truth is None else _far_out(truth, x, y),
         modes=modes,
         grads={"closed form": grad} if grad else {},
     )
     return Verdict(tuple(examination.checks()))
+
+
+def _far_out(definition: UserLoss, x: np.ndarray, y: Any) -> np.ndarray:
+    """The inputs, and of examples where the definition is 0·∞ large finite ones for infinite ones."""
+    with jax.enable_x64(True):
+        wide = jax.tree.map(
+            lambda a: a.astype(np.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, (x, y)
+        )
+        undefined = np.isnan(np.asarray(definition(*wide)))
+    largest = 4 * max(np.abs(wide[0][np.isfinite(wide[0])]).max(initial=0), 1e4)
+    undefined = undefined.reshape(undefined.shape + (1,) * (x.ndim - undefined.ndim))
+    return np.where(undefined, np.clip(wide[0], -largest, largest), wide[0])
 
 
 def as_array(inputs: Any) -> np.ndarray:

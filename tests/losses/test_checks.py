@@ -138,10 +138,17 @@ CALLS = [
     *[
         (
             lambda labels=labels: jaxce.sigmoid_binary_cross_entropy(Z[0], np.array(labels)),
-            f"labels ranges from {np.min(labels)} to {np.max(labels)}, but must lie in [0, 1]: "
-            "use (labels + 1) / 2 if they are −1 and 1",
+            f"labels ranges from {np.min(labels)} to {np.max(labels)}, but must lie in [0, 1]: {advice}",
         )
-        for labels in ([0.0, -1.0, 1.0], [0.0, 1.0, 2.0], [0.0, np.nan, 1.0])
+        for labels, advice in [
+            ([1.0, -1.0, 1.0], "use (labels + 1) / 2 if they are −1 and 1"),
+            (
+                [0.0, -1.0, 1.0],
+                "where −1 is unknown, use jnp.maximum(labels, 0), and jaxce.weighted_mean(losses, labels >= 0)",
+            ),
+            ([0.0, 1.0, 2.0], "for class numbers, take softmax_cross_entropy_with_integer_labels"),
+            ([0.0, np.nan, 1.0], "for class numbers, take softmax_cross_entropy_with_integer_labels"),
+        ]
     ],
     (
         lambda: jaxce.classification_error(Z, Z + 2),

@@ -326,13 +326,40 @@ def test_extreme_logits_give_finite_values_and_derivatives(name, which, rng):
         assert np.isfinite(found).all()
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_nan_is_not_hidden(name, rng):
+    loss, args = LOSSES[name], arguments(LOSSES[name], rng, batch=(3,))
+    is_linear = loss.returns == "logits" or "kl_divergence" in name  # whose slope need not know of it
+    for which in range(len(args)):
+        if args[which].dtype == np.float32 and not (loss.inputs == "features" and which == 1):
+            broken = [a.copy() for a in args]
+            broken[which][1, 0] = np.nan
+            value, grad = quick_jit(loss.value_and_grad)(*broken)
+            assert np.isnan(value[1]).any()
+            assert np.isnan(grad[1]).any() or (is_linear and which == 0)
+            assert not np.isnan(value[::2]).any()
+            assert not np.isnan(grad[::2]).any()
+
+
 @pytest.mark.parametrize("name", OF_LOGITS)
-def test_a_nan_logit_is_not_hidden(name, rng):
+def test_a_row_of_nan_is_nan(name, rng):
     x, y = arguments(LOSSES[name], rng, batch=(3,))
     x[1] = np.nan
     for found in LOSSES[name].value_and_grad(x, y):
         assert np.isnan(found[1]).all()
         assert not np.isnan(found[::2]).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [(n, o) for n, o in OPTIONS if o not in LOSSES[n].static and o != "epsilon"]
+)
+def test_an_option_that_is_nan_is_not_hidden(name, option, rng):
+    loss, args = LOSSES[name], arguments(LOSSES[name], rng, batch=(3,))
+    per_class = any(isinstance(case.get(option), tuple) for case in loss.cases)
+    nan = jnp.full((CLASSES,) if per_class else (), np.nan)
+    value, grad = quick_jit(lambda nan: loss.value_and_grad(*args, **{option: nan}))(nan)
+    assert np.isnan(value).any()
+    assert np.isnan(grad).any() or loss.returns == "logits"  # where a margin is a summand
 
 
 # Dtypes and devices.
@@ -369,12 +396,26 @@ def test_values_are_float32_or_float64_gradients_as_the_inputs(name, rng, float6
 
 
 @pytest.mark.parametrize("name", INTEGER)
-def test_class_numbers_may_have_any_integer_dtype(name, rng, float64):
-    *before, labels = arguments(LOSSES[name], rng)
-    every = [labels.astype(dtype) for dtype in (np.uint8, np.int32, np.int64)]
+@pytest.mark.parametrize("num_classes", [300, pytest.param(70_000, marks=pytest.mark.slow)])
+def test_class_numbers_may_have_any_integer_dtype(name, num_classes, rng, float64):
+    *before, labels = arguments(LOSSES[name], rng, num_classes=num_classes)
+    every = [(labels % 128).astype(dtype) for dtype in "bBhHiIlL"]  # numbers that each of them can hold
     first, *others = jax.jit(lambda every: [LOSSES[name].value_and_grad(*before, y) for y in every])(every)
-    for found in others:
+    for dtype, found in zip("BhHiIlL", others, strict=True):
         jax.tree.map(assert_array_equal, found, first)
+        assert_allclose(LOSSES[name].value(*before, every[1].astype(dtype)), first[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8", "int16", "uint32", "int32"])
+@pytest.mark.parametrize("name", taking("ignore_index"))
+def test_an_ignored_label_is_one_that_labels_can_hold(name, dtype, rng):
+    logits, labels = arguments(LOSSES[name], rng)
+    labels, info = labels.astype(dtype), np.iinfo(dtype)
+    ignored = jnp.asarray(labels).at[0, 0].set(info.max)
+    assert LOSSES[name].value(logits, ignored, ignore_index=int(info.max))[0, 0] == 0
+    for number in (int(info.max) + 1, int(info.min) - 1):
+        with pytest.raises(ValueError, match=rf"ignore_index is {number}, but labels has dtype {dtype}"):
+            LOSSES[name].value(logits, labels, ignore_index=number)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -394,6 +435,60 @@ def test_eight_devices_give_what_one_gives(name, rng):
     near = functools.partial(assert_allclose, rtol=1e-5, atol=1e-5)
     jax.tree.map(near, (value, grad), loss.value_and_grad(*args))
     near(reverse, grad if grad.shape == reverse.shape else grad.sum(1))
+
+
+# what gathers in the same way is slow
+EXPLICIT = [
+    n
+    if n in ("softmax_cross_entropy_with_integer_labels", "large_margin_softmax")
+    else pytest.param(n, marks=pytest.mark.slow)
+    for n in LOSSES
+]
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_on_an_explicit_mesh_values_and_gradients_are_those_of_one_device(name, rng):
+    loss, mesh = LOSSES[name], jax.make_mesh((4,), ("d",))
+    args, options = arguments(loss, rng, batch=(8,)), every_option(loss)
+
+    @quick_jit
+    def both(*args):
+        reverse = jax.grad(lambda x: loss.value(x, *args[1:], **options).sum())(args[0])
+        return loss.value_and_grad(*args, **options), reverse
+
+    of_examples = [P() if loss.inputs == "features" and i == 1 else P("d") for i in range(len(args))]
+    of_classes = [P(None, "d")] * len(args)
+    if loss.inputs == "features":
+        of_classes[0] = P()
+    with jax.set_mesh(mesh):
+        for specs in (of_examples, of_classes):
+            placed = [
+                jax.device_put(a, jax.NamedSharding(mesh, P(*spec[: a.ndim])))
+                for a, spec in zip(args, specs, strict=True)
+            ]
+            spread = both(*placed)
+            jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-5), spread, both(*args))
+
+
+@pytest.mark.parametrize("label", [255, -1, 1.5])
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if loss.labels == "binary"])
+def test_a_binary_label_outside_its_range_raises_or_is_nan_in_jit(name, label, rng):
+    loss = LOSSES[name]
+    logits, labels = arguments(loss, rng, batch=(3,))
+    labels[1] = label
+    for dtype in ("float32", "bfloat16", "int32") if label == int(label) else ("float32",):
+        wrong = jnp.asarray(labels, dtype)
+        with pytest.raises(ValueError, match=r"but must lie in \[0, 1\]: (use|where|for) "):
+            loss.value(logits, wrong)
+
+        @quick_jit
+        def everything(logits, wrong):
+            reverse = jax.grad(lambda x: loss.value(x, wrong).sum())(logits)
+            return *loss.value_and_grad(logits, wrong), reverse
+
+        for found in everything(logits, wrong):
+            assert_array_equal(np.isnan(found).all(-1), [False, True, False])
+            assert not np.isnan(found[::2]).any()
 
 
 # Mathematics.
@@ -472,12 +567,14 @@ def test_labels_of_another_shape_raise_and_never_broadcast(name, rng):
                 function(*before, other)
 
 
-@pytest.mark.parametrize("label", [-1, CLASSES, 2**31 - 1])
+@pytest.mark.parametrize(
+    ("label", "dtype"), [(-1, "int8"), (CLASSES, "uint8"), (2**31 - 1, "int32"), (2**32 - 1, "uint32")]
+)
 @pytest.mark.parametrize("name", INTEGER)
-def test_a_label_that_names_no_class_raises_or_is_nan_in_jit(name, label, rng):
+def test_a_label_that_names_no_class_raises_or_is_nan_in_jit(name, label, dtype, rng):
     loss = LOSSES[name]
     inputs, *rest = arguments(loss, rng, batch=(4,))
-    rest[-1] = np.array([1, label, 0, 2])
+    rest[-1] = np.array([1, label, 0, 2], dtype)
     for function in (loss.value, loss.grad):
         with pytest.raises(ValueError, match=rf"labels holds {label}, but there are 4 classes.*\[0, 4\)"):
             function(inputs, *rest)
