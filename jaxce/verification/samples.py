@@ -63,7 +63,7 @@ def tame(kind: str, rng: np.random.Generator, num_rows: int, num_classes: int) -
     rows = rng.normal(0, 2, (num_rows, num_classes))
     if kind == "cosines":
         return np.tanh(rows / 3)
-    return _as_kind(kind, rows)
+    return as_kind(kind, rows)
 
 
 def hostile(kind: str, rng: np.random.Generator, num_rows: int, num_classes: int) -> np.ndarray:
@@ -84,7 +84,7 @@ def hostile(kind: str, rng: np.random.Generator, num_rows: int, num_classes: int
     if kind == "logits":
         offset = rng.choice([-1e4, 1e4], (num_rows, 1))
         rows += [rng.uniform(-1e4, 1e4, shape), offset + rng.normal(0, 3, shape)]
-    return _as_kind(kind, np.concatenate(rows))
+    return as_kind(kind, np.concatenate(rows))
 
 
 def with_labels(
@@ -171,7 +171,7 @@ def class_counts(options: Mapping[str, Any], *, few_and_many: bool) -> tuple[int
     return tuple(sizes) or ((FEW, 2, 17) if few_and_many else (FEW,))
 
 
-def _as_kind(kind: str, rows: np.ndarray) -> np.ndarray:
+def as_kind(kind: str, rows: np.ndarray) -> np.ndarray:
     """Logits as the probabilities or log-probabilities that they stand for."""
     if kind == "probs":
         return np.maximum(_softmax(rows), 1e-30)  # float32 has no subnormal numbers

@@ -61,6 +61,7 @@ PROGRAMS = {
     **{name: (getattr(lax, name), x) for name, x in FUNCTIONS.items()},
     **{f.__name__: (partial(of_pairs, f), X) for f in PAIRS},
     "pow": (lambda x: jnp.abs(x) ** x, X),
+    "log2": (lambda x: jnp.log2(jnp.abs(x)), X),
     "integer_pow": (lambda x: x**3 + x**-2, X),
     "round to even": (jnp.round, np.array([0.5, 1.5, -2.5, 0.7, -0.2])),
     "round away": (lambda x: lax.round(x), np.array([0.5, 1.5, -2.5, 0.7, -0.2])),
@@ -281,6 +282,21 @@ def test_losses_and_their_derivatives_have_exact_values(rng, name):
             tolerance = 1e-9 * np.abs(right).max()
             np.testing.assert_allclose(
                 right, exact(program)(x).nearest(), rtol=1e-9, atol=tolerance, err_msg=words
+            )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_definition_has_exact_derivatives(rng, name):
+    loss = LOSSES[name]
+    x, y = samples.with_labels(loss, samples.tame(loss.inputs, rng, 1, samples.FEW), rng, np.float64)
+    with jax.enable_x64(True):
+        kernel = [jnp.asarray(samples.kernel_for(x, x.dtype))] if loss.inputs == "features" else []
+        x, y = (jnp.asarray(each[0] if samples.by_rows(loss) else each[0, 0]) for each in (x, y))
+        rest = kernel if loss.labels == "none" else [*kernel, y]
+        for derivative in (jax.jacrev, jax.jacfwd):
+            program = derivative(loss.definition)
+            np.testing.assert_allclose(
+                program(x, *rest), exact(program)(x, *rest).nearest(), rtol=1e-9, atol=1e-12
             )
 
 
