@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxce.losses import checks
+from jaxce.losses.numerics import computed_dtype
 from jaxce.losses.softmax import OPTIONS
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -115,7 +116,7 @@ def split_where(
 def check_one_per_row(loss: Callable[[Array, Array], Array], head: Head, labels: Array) -> None:
     """ValueError unless `loss` gives one number for each of a few rows."""
     few = 3
-    z = jax.ShapeDtypeStruct((few, head.kernel.shape[1]), jnp.promote_types(head.kernel.dtype, jnp.float32))
+    z = jax.ShapeDtypeStruct((few, head.kernel.shape[1]), computed_dtype(head.kernel))
     found = jax.eval_shape(loss, z, jax.ShapeDtypeStruct((few, *labels.shape[1:]), labels.dtype))
     if getattr(found, "shape", None) != (few,):
         advice = (
@@ -132,7 +133,7 @@ def as_weights(weights: Any, batch: tuple[int, ...]) -> Array | None:
     if weights is None:
         return None
     weights = checks.as_weights("weights", weights, batch, "one weight per example")
-    return weights.reshape(-1).astype(jnp.promote_types(weights.dtype, jnp.float32))
+    return weights.reshape(-1).astype(computed_dtype(weights))
 
 
 def as_reduction(reduction: str) -> str:
@@ -164,8 +165,7 @@ def softmax_options(num_classes: int, soft_cap: Any, **given: Any) -> dict[str, 
         if value is not None and not OPTIONS[name].is_fixed(value)
     }
     if "class_weights" in options:
-        dtype = jnp.promote_types(options["class_weights"].dtype, jnp.float32)
-        options["class_weights"] = options["class_weights"].astype(dtype)
+        options["class_weights"] = options["class_weights"].astype(computed_dtype(options["class_weights"]))
     if soft_cap is not None:
         options["soft_cap"] = checks.Number(positive=True)("soft_cap", soft_cap)
     return options

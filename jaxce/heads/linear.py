@@ -9,9 +9,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Num, Real
 from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
 from jaxce.heads.mesh import ClassParallel, local_shape, map_rows, weighted_sum
-from jaxce.heads.passes import OfRows, computed_dtype, rows_per_chunk, weigh
+from jaxce.heads.passes import OfRows, rows_per_chunk, weigh
 from jaxce.losses import LOSSES, adjustments
-from jaxce.losses.numerics import softmax
+from jaxce.losses.numerics import computed_dtype, softmax
 from jaxce.losses.softmax import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 
 OF_CLASS_NUMBERS = tuple(loss.value for loss in LOSSES.values() if loss.labels == "integer")

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
+from jaxce.losses.numerics import computed_dtype
+
 # (logits [n, C], what each row has of its own [n, ...], what all share) -> one result, or several, per row
 OfRows = Callable[..., Any]
 
@@ -147,7 +149,7 @@ def _add_up(
         return so_far + value, grads
 
     zeros = [
-        jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32)) if moves else None
+        jnp.zeros(leaf.shape, computed_dtype(leaf)) if moves else None
         for leaf, moves in zip(leaves, moving, strict=True)
     ]
 
@@ -270,15 +272,9 @@ def product(a: Array, b: Array, dtype: Any) -> Array:
     return jnp.dot(a, b, preferred_element_type=dtype)
 
 
-def computed_dtype(features: Array, kernel: Array) -> Any:
-    """That of logits, losses and sums: float32, or float64 where an input is."""
-    return jnp.promote_types(jnp.promote_types(features.dtype, kernel.dtype), jnp.float32)
-
-
 def in_one_dtype(features: Array, kernel: Array) -> tuple[Array, Array]:
-    """Both in the dtype of the products: bfloat16 stays so, for speed; float16 is too narrow for gradients."""
-    dtype = jnp.promote_types(features.dtype, kernel.dtype)
-    dtype = jnp.promote_types(dtype, jnp.float32) if dtype == jnp.float16 else dtype
+    """Both in the dtype of the products: bfloat16 stays so, for speed; narrower floats have no gradients."""
+    dtype = kernel.dtype if features.dtype == kernel.dtype == jnp.bfloat16 else computed_dtype(features, kernel)
     return features.astype(dtype), kernel.astype(dtype)
 
 

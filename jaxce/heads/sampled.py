@@ -15,6 +15,7 @@ from jaxce.heads.arguments import Head
 from jaxce.heads.linear import linear_loss, reduced
 from jaxce.heads.mesh import ClassParallel, manual
 from jaxce.losses import softmax_cross_entropy_with_integer_labels, unit_vectors
+from jaxce.losses.numerics import computed_dtype
 
 
 class SampledClasses(NamedTuple):
@@ -201,7 +202,7 @@ def sampled_softmax(
     num_sampled = as_sample(num_sampled, 1, None, parallel)
     classes, correction = _propose(parallel, num_classes, num_sampled, key)
     of_label = columns(parallel, head.kernel, labels, of_everybody=True)
-    dtype = jnp.promote_types(jnp.promote_types(head.features.dtype, head.kernel.dtype), jnp.float32)
+    dtype = computed_dtype(head.features, head.kernel)
     label_logit = (head.features.astype(dtype) * of_label.T.astype(dtype)).sum(-1)
     if head.bias is not None:
         label_logit += columns(parallel, head.bias[None], labels, of_everybody=True)[0].astype(dtype)

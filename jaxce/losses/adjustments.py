@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxce.losses import checks
 from jaxce.losses.evaluation import closed_form
+from jaxce.losses.numerics import computed_dtype
 
 __all__ = ["smooth_labels", "soft_cap", "weighted_mean"]
 
@@ -100,14 +101,14 @@ def weighted_mean(
     losses = checks.as_floating("losses", losses)
     weights = jnp.ones_like(losses) if weights is None else weights
     weights = checks.as_weights("weights", weights, losses.shape, "one weight per loss")
-    return _weighted_mean(losses, weights.astype(jnp.promote_types(losses.dtype, jnp.float32)))
+    return _weighted_mean(losses, weights.astype(computed_dtype(losses)))
 
 
 @partial(jax.jit, static_argnums=0)
 def _smoothed(
     axes: tuple[int, ...], labels: Array, alpha: Any, keep: Array | None, classes: Array | None
 ) -> Array:
-    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.float32))
+    labels = labels.astype(computed_dtype(labels))
     allowed = jnp.ones(labels.shape, bool) if classes is None else classes
     if keep is not None:
         allowed &= jnp.expand_dims(keep, axes)
@@ -117,7 +118,7 @@ def _smoothed(
 
 @jax.jit
 def _soft_cap(logits: Array, cap: Any) -> Array:
-    return _capped(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), cap)
+    return _capped(logits.astype(computed_dtype(logits)), cap)
 
 
 @closed_form

@@ -93,6 +93,7 @@ class Arguments:
         inputs, kernel, keep, mask = checks.as_floating(self.first, given[self.first]), None, None, None
         labels: Any = given[self.label_name] if self.label_name else None
         axes: tuple[int, ...] | None
+        per_class: tuple[int, ...] = ()
         if self.inputs == "features":
             kernel = checks.as_kernel(inputs, given["kernel"])
             axes, num_classes = None, kernel.shape[1]
@@ -100,8 +101,16 @@ class Arguments:
                 labels = checks.as_integer_labels(labels, num_classes)
                 checks.check_same_shape("labels", labels, "features without their last axis", inputs.shape[:-1])
         elif self.labels in ("binary", "real") or (self.components_too and np.shape(labels) == inputs.shape):
-            axes, num_classes = None, inputs.shape[-1] if inputs.ndim else 1
-            labels = checks.as_component_labels(self.label_name or "", labels, self.first, inputs, self.labels)
+            axes = None
+            (axis,) = (
+                checks.normalize_axes(given.get("axis", -1), inputs.ndim, self.first) if inputs.ndim else (0,)
+            )
+            num_classes = inputs.shape[axis] if inputs.ndim else 1
+            per_class = tuple(n if a == axis else 1 for a, n in enumerate(inputs.shape))
+            if given.get("where") is not None:
+                keep = checks.split_components(given["where"], inputs, self.first)
+            name = self.label_name or ""
+            labels = checks.as_component_labels(name, labels, self.first, inputs, self.labels, keep)
         else:
             axes = checks.normalize_axes(given.get("axis", -1), inputs.ndim, self.first)
             num_classes = math.prod(inputs.shape[a] for a in axes)
@@ -111,7 +120,7 @@ class Arguments:
                 checks.check_probabilities(self.first, inputs)
             if self.labels == "integer":
                 ignore_index, as_given = given.get("ignore_index"), labels
-                labels = checks.as_integer_labels(labels, num_classes, ignore_index)
+                labels = checks.as_integer_labels(labels, num_classes, ignore_index, keep)
                 checks.check_integer_labels_shape(labels, inputs, axes, self.first)
                 if ignore_index is not None:
                     counts = checks.differ(as_given, ignore_index)
@@ -124,6 +133,7 @@ class Arguments:
             if check.is_fixed(value):
                 fixed.append((name, value))
             elif value is not None:
-                options[name] = value
+                is_per_class = axes is None and per_class and np.ndim(value) == 1
+                options[name] = value.reshape(per_class) if is_per_class else value
         layout = Layout(self.labels, axes, self.own_dtype, tuple(fixed))
         return Checked(layout, inputs, kernel, labels, mask, keep, options)

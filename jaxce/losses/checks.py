@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxce.losses.numerics import computed_dtype
+
 
 def concrete(value: Any) -> np.ndarray | None:
     """The numbers of `value`, or None inside a trace (jit, vmap, grad), where there are none to look at."""
@@ -39,8 +41,11 @@ def as_real(name: str, value: Any) -> Array:
     return array
 
 
-def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None) -> Array:
-    """`labels` as wide integers; ValueError for one that names no class, where its value can be seen."""
+def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None, keep: Any = None) -> Array:
+    """`labels` as wide integers; ValueError for one that names no class, where its value can be seen.
+
+    Labels of examples not in `keep` may be anything.
+    """
     dtype = labels.dtype if isinstance(labels, jax.Array) else np.asarray(labels).dtype
     if not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(
@@ -48,14 +53,22 @@ def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None) -
             "labels.astype(int) if they are class numbers"
         )
     ignored = None if ignore_index is None else concrete(ignore_index)
+    if ignored is not None and not (ignored.ndim == 0 and jnp.issubdtype(ignored.dtype, jnp.integer)):
+        raise ValueError(
+            f"ignore_index is {ignore_index!r}, but must be one integer: for several, use "
+            "where=~jnp.isin(labels, jnp.array([...]))"
+        )
     if ignored is not None and not jnp.iinfo(dtype).min <= ignored <= jnp.iinfo(dtype).max:
         raise ValueError(
             f"ignore_index is {ignored}, but labels has dtype {dtype}, whose numbers lie in "
             f"[{jnp.iinfo(dtype).min}, {jnp.iinfo(dtype).max}]: none of them can be ignored by it"
         )
-    values = concrete(labels)
-    if values is not None and values.size and (values.min() < 0 or values.max() >= num_classes):
+    values, kept = concrete(labels), None if keep is None else concrete(keep)
+    sees_all = keep is None or kept is not None
+    if sees_all and values is not None and values.size and (values.min() < 0 or values.max() >= num_classes):
         wrong = (values < 0) | (values >= num_classes)
+        if kept is not None and kept.shape == values.shape:
+            wrong &= kept
         hint = "ignore_index leaves examples out"
         if ignore_index is not None:
             if ignored is None:  # traced: which labels it leaves out shows only when the program runs
@@ -113,18 +126,15 @@ def does_something(option: Any) -> bool:
 
 @dataclass(frozen=True)
 class Number(Option):
-    """One number in [low, high]; with `positive`, above 0 and finite; with `optional`, or None."""
+    """One number in [low, high]; with `positive`, above 0 and finite."""
 
     low: float = 0.0
     high: float = math.inf
     neutral: float | None = None
     positive: bool = False
-    optional: bool = False
 
     def __call__(self, name: str, value: Any, num_classes: int = 0) -> Any:
         """The number; a neutral one as a Python float."""
-        if value is None and self.optional:
-            return None
         if np.shape(value) != () or value is None:
             what = "is None" if value is None else f"has shape {np.shape(value)}"
             raise ValueError(f"{name} must be one number, but {what}")
@@ -142,16 +152,21 @@ class Number(Option):
 
 @dataclass(frozen=True)
 class PerClass(Option):
-    """One finite, non-negative weight per class; with `or_number`, or one for all."""
+    """One finite weight per class, of either sign, or up to `high` from 0; with `or_number`, or one for all."""
 
     or_number: bool = False
+    high: float | None = None
 
     def __call__(self, name: str, value: Any, num_classes: int) -> Any:
         """The weights as an array; None stays None."""
         if value is None:
             return None
         shape = () if self.or_number and np.ndim(value) == 0 else (num_classes,)
-        return as_weights(name, value, shape, f"{'one number, or ' * self.or_number}one weight per class")
+        meaning = f"{'one number, or ' * self.or_number}one weight per class"
+        weights = as_weights(name, value, shape, meaning, any_sign=True)
+        if self.high is not None:
+            check_range(name, weights, 0.0, self.high, f"it must lie in [0, {self.high:g}]")
+        return weights
 
 
 @dataclass(frozen=True)
@@ -174,16 +189,17 @@ class Degree(Option):
         return degree
 
 
-def as_weights(name: str, weights: Any, shape: tuple[int, ...], meaning: str) -> Array:
-    """Finite, non-negative weights of just this shape."""
+def as_weights(
+    name: str, weights: Any, shape: tuple[int, ...], meaning: str, *, any_sign: bool = False
+) -> Array:
+    """Finite weights of just this shape, not negative unless they may have `any_sign`."""
     array = as_real(name, weights)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, but must have {shape}: {meaning}")
     numbers = concrete(array)
-    if numbers is not None and not (np.isfinite(numbers).all() and (numbers >= 0).all()):
-        raise ValueError(
-            f"{name} must be finite and not negative, but holds {numbers.min()} to {numbers.max()}"
-        )
+    if numbers is not None and not (np.isfinite(numbers).all() and (any_sign or (numbers >= 0).all())):
+        wanted = "finite" if any_sign else "finite and not negative"
+        raise ValueError(f"{name} must be {wanted}, but holds {numbers.min()} to {numbers.max()}")
     return array
 
 
@@ -202,15 +218,24 @@ def check_same_shape(name: str, array: Array, other: str, shape: Sequence[int]) 
         )
 
 
-def as_component_labels(name: str, labels: Any, other: str, inputs: Array, kind: str) -> Array:
-    """Labels of single components, of the inputs' shape: `real`, `binary`, or 0 and 1 beside `integer`."""
+def as_component_labels(
+    name: str, labels: Any, other: str, inputs: Array, kind: str, keep: Array | None
+) -> Array:
+    """Labels of single components, of the inputs' shape: `real`, `binary`, or 0 and 1 beside `integer`.
+
+    Those not in `keep` may be anything.
+    """
     if labels is None:
         return jnp.zeros_like(inputs)
     labels = as_real(name, labels)
     check_same_shape(name, labels, other, inputs.shape)
-    values = concrete(labels)
-    if values is None and kind == "binary" and labels.dtype != bool:  # inside jit a mistake shows as NaN
-        labels = labels.astype(jnp.promote_types(inputs.dtype, labels.dtype))
+    values, kept = concrete(labels), None if keep is None else concrete(keep)
+    if kept is not None and values is not None:
+        values = values[kept]
+    if (
+        (values is None or (keep is not None and kept is None)) and kind == "binary" and labels.dtype != bool
+    ):  # inside jit a mistake shows as NaN
+        labels = labels if jnp.issubdtype(labels.dtype, jnp.floating) else labels.astype(computed_dtype(inputs))
         return jnp.where((labels >= 0) & (labels <= 1), labels, jnp.nan)
     if kind == "real" or values is None or not values.size:
         return labels
@@ -232,7 +257,7 @@ def advice_for(name: str, values: np.ndarray) -> str:
     if np.isin(values, (-1, 1)).all():
         return f"use ({name} + 1) / 2 if they are −1 and 1"
     if np.isin(values, (-1, 0, 1)).all():
-        return f"where −1 is unknown, use jnp.maximum({name}, 0), and jaxce.weighted_mean(losses, {name} >= 0)"
+        return f"use where={name} >= 0 if −1 is unknown"
     return "for class numbers, take softmax_cross_entropy_with_integer_labels"
 
 
@@ -310,9 +335,23 @@ def split_where(
     return None, jnp.broadcast_to(mask, logits.shape)
 
 
+def split_components(where: Any, inputs: Array, name: str) -> Array:
+    """A mask of components, of the inputs' shape, of which any axis may have length 1 to repeat."""
+    mask = as_array(where)
+    if mask.dtype != bool:
+        raise TypeError(f"where must be boolean, but has dtype {mask.dtype}: compare it, as in where > 0")
+    if mask.ndim != inputs.ndim or any(a not in (1, b) for a, b in zip(mask.shape, inputs.shape, strict=True)):
+        raise ValueError(
+            f"where has shape {mask.shape} but {name} {inputs.shape}: give {inputs.shape} to mask components; "
+            "any axis may have length 1 to repeat"
+        )
+    return jnp.broadcast_to(mask, inputs.shape)
+
+
 def normalize_axes(axis: int | Sequence[int], ndim: int, name: str = "logits") -> tuple[int, ...]:
     """`axis` as a tuple of different axes in [0, ndim)."""
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes: Any = (axis,) if np.ndim(axis) == 0 else axis
+    axes = tuple(operator.index(a) for a in axes)
     if not axes or any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) < len(axes):
         raise ValueError(
             f"axis is {axis}, but {name} has {ndim} axes: give different ones in [{-ndim}, {ndim})"

@@ -11,7 +11,7 @@ from jaxce.losses.checks import Degree
 from jaxce.losses.evaluation import closed_form
 from jaxce.losses.loss import loss
 from jaxce.losses.margin import clipped, psi, with_target
-from jaxce.losses.numerics import entries_of, entry_at
+from jaxce.losses.numerics import computed_dtype, entries_of, entry_at
 
 __all__ = ["large_margin_softmax", "normalized_cosines", "unit_vectors"]
 
@@ -149,7 +149,7 @@ def unit_vectors(x: Float[ArrayLike, "*shape"], axis: int = -1) -> Float[Array, 
     """
     x = checks.as_floating("x", x)
     (axis,) = checks.normalize_axes(axis, x.ndim, "x")
-    return direction_and_length(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis)[0].astype(x.dtype)
+    return direction_and_length(x.astype(computed_dtype(x)), axis)[0].astype(x.dtype)
 
 
 def direction_and_length(x: Float[Array, "..."], axis: int) -> tuple[Float[Array, "..."], Float[Array, "..."]]:

@@ -11,6 +11,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from jaxce.losses.arguments import Layout
+from jaxce.losses.numerics import computed_dtype
 
 # (inputs, labels, options...) -> (value, d value / d inputs)
 ValueAndGrad = Callable[..., tuple[Array, Array]]
@@ -31,10 +32,9 @@ def evaluate(
     options: dict[str, Any],
 ) -> Any:
     """The value of `body` on rows, its gradient in the layout and dtype of the inputs, or both."""
-    dtype = jnp.promote_types(inputs.dtype, jnp.float32)
+    dtype = computed_dtype(inputs) if kernel is None else computed_dtype(inputs, kernel)
     rows, axes = inputs, layout.axes
     if kernel is not None:
-        dtype = jnp.promote_types(dtype, kernel.dtype)
         kernel = kernel.astype(dtype)
     of_classes = labels is not None and labels.ndim == inputs.ndim  # as many labels as inputs
     if mask is not None:
@@ -46,22 +46,24 @@ def evaluate(
         labels = to_rows(labels, axes) if of_classes else labels
     rows = rows if layout.own_dtype else rows.astype(dtype)
     labels = labels.astype(dtype) if of_classes else labels
+    options = {name: option.astype(dtype) for name, option in options.items()}
     if keep is not None:  # zeros are harmless wherever an example does not count, also to derivatives
-        rows = jnp.where(keep[..., None], rows, 0)
-        labels = jnp.where(keep[..., None] if of_classes else keep, labels, 0)
+        of_rows = keep if keep.ndim == inputs.ndim else keep[..., None]
+        rows = jnp.where(of_rows, rows, 0)
+        labels = jnp.where(of_rows if of_classes else keep, labels, 0)
 
-    def of_rows(rows: Array, kernel: Array | None, labels: Array | None, options: dict[str, Any]) -> Any:
+    def evaluated(rows: Array, kernel: Array | None, labels: Array | None, options: dict[str, Any]) -> Any:
         arrays = [each for each in (rows, kernel, labels) if each is not None]
         return body(*arrays, **options, **dict(layout.fixed))
 
     if part == "value":
         # Of features, JAX's own derivative is as exact, and needs no Jacobian.
-        function = closed_form(of_rows) if kernel is None else lambda *arrays: of_rows(*arrays)[0]
+        function = closed_form(evaluated) if kernel is None else lambda *arrays: evaluated(*arrays)[0]
         value = function(rows, kernel, labels, options)
         return value if keep is None else jnp.where(keep, value, 0)
-    value, grad = of_rows(rows, kernel, labels, options)
+    value, grad = evaluated(rows, kernel, labels, options)
     if keep is not None:
-        value, grad = jnp.where(keep, value, 0), jnp.where(keep[..., None], grad, 0)
+        value, grad = jnp.where(keep, value, 0), jnp.where(of_rows, grad, 0)
     if axes is not None:
         grad = from_rows(grad, axes, inputs.shape)
     grad = grad.astype(inputs.dtype) if mask is None else jnp.where(mask, grad, 0).astype(inputs.dtype)

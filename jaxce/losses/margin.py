@@ -22,7 +22,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 from jaxce.losses import definitions
 from jaxce.losses.checks import Degree, Number, does_something
 from jaxce.losses.loss import loss
-from jaxce.losses.numerics import entry_at
+from jaxce.losses.numerics import computed_dtype, entry_at
 
 __all__ = ["arcface", "combined_margin", "cosface", "soft_margin_softmax", "sphereface"]
 
@@ -335,7 +335,7 @@ def _angular_margin(
 ) -> tuple[Rows, Rows]:
     """s·(cos(m₁θ + m₂) − m₃) for the label's cosine."""
     nearest = 1 - float(jnp.finfo(cosines.dtype).epsneg)  # the last cosine that the dtype tells from 1
-    cosines = cosines.astype(jnp.promote_types(cosines.dtype, jnp.float32))
+    cosines = cosines.astype(computed_dtype(cosines))
     c = entry_at(cosines, labels)
     value, slope = c, jnp.ones_like(c)
     if does_something(m1) or does_something(m2):

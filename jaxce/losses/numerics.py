@@ -79,6 +79,11 @@ def softmax(logits: Float[Array, "*batch classes"]) -> Softmax:
     )
 
 
+def computed_dtype(*arrays: Any) -> Any:
+    """What arrays of these dtypes are computed in: float64 where one of them is, else float32."""
+    return jnp.dtype(jnp.float64 if any(a.dtype == jnp.float64 for a in arrays) else jnp.float32)
+
+
 def entry_at(rows: Float[Array, "*batch classes"], index: Integer[Array, "*batch"]) -> Float[Array, "*batch"]:
     """The entry of each row at its index; NaN where there is none, as at −1, which is no last class."""
     num_classes = rows.shape[-1]

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from jaxce.losses import definitions
 from jaxce.losses.checks import Number, PerClass, does_something
@@ -25,21 +25,26 @@ def sigmoid_binary_cross_entropy(
     *,
     pos_weight: Real[ArrayLike, "..."] | None = None,
     label_smoothing: ArrayLike = 0.0,
+    axis: int = -1,
+    where: Bool[ArrayLike, "..."] | None = None,
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Binary cross-entropy of each component, in nats.
 
     Args:
         logits: Log-odds. ±inf is certainty: it costs 0 where the label agrees and inf where it does not.
         labels: 0, 1 or a probability, one for each logit.
-        pos_weight: Factor w of the positive term: a number, or one per class (the last axis).
+        pos_weight: Factor w of the positive term: a number, or one per class.
         label_smoothing: ε in [0, 1]: labels become (1 − ε)·y + ε/2.
+        axis: The axis of the classes, for a pos_weight of each.
+        where: Mask of what counts, of the logits' shape; any axis may have length 1 to repeat. A component
+            masked out costs 0 and has zero gradient, whatever its label.
 
     Returns:
         One loss per component, not reduced, float32 or float64.
 
     Raises:
         ValueError: The shapes differ, labels or options out of range.
-        TypeError: Logits that are not floating-point.
+        TypeError: Logits that are not floating-point, or a mask that is not boolean.
 
     Formula:
         −[w y log σ(z) + (1 − y) log σ(−z)]
@@ -65,30 +70,36 @@ def sigmoid_binary_cross_entropy(
     labels="binary",
     definition=definitions.sigmoid_focal_loss,
     convex=False,
-    options={"alpha": Number(high=1.0, optional=True), "gamma": Number()},
+    options={"alpha": PerClass(or_number=True, high=1.0), "gamma": Number()},
     cases=({"gamma": 0.0}, {"gamma": 0.5}, {"alpha": 0.25}),
 )
 def sigmoid_focal_loss(
     logits: Float[ArrayLike, "*shape"],
     labels: Float[ArrayLike, "*shape"],
     *,
-    alpha: ArrayLike | None = None,
+    alpha: Real[ArrayLike, "..."] | None = None,
     gamma: ArrayLike = 2.0,
+    axis: int = -1,
+    where: Bool[ArrayLike, "..."] | None = None,
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Binary cross-entropy that turns away from easy components, in nats.
 
     Args:
         logits: Log-odds; ±inf is certainty.
         labels: 0, 1 or a probability, one for each logit.
-        alpha: Weight in [0, 1] of the positives; negatives weigh 1 − α. None weighs both 1.
+        alpha: Weight in [0, 1] of the positives, a number, or one per class; negatives weigh 1 − α. None weighs
+            both 1.
         gamma: The focusing exponent γ ≥ 0; 0 is binary cross-entropy.
+        axis: The axis of the classes, for an alpha of each.
+        where: Mask of what counts, of the logits' shape; any axis may have length 1 to repeat. A component
+            masked out costs 0 and has zero gradient, whatever its label.
 
     Returns:
         One loss per component, not reduced, float32 or float64.
 
     Raises:
         ValueError: The shapes differ, labels or options out of range.
-        TypeError: Logits that are not floating-point.
+        TypeError: Logits that are not floating-point, or a mask that is not boolean.
 
     Formula:
         α_t m^γ BCE(z, y) with m = 1 − p_t = y σ(−z) + (1 − y) σ(z)
@@ -134,6 +145,7 @@ def asymmetric_loss(
     gamma_neg: ArrayLike = 4.0,
     gamma_pos: ArrayLike = 1.0,
     clip: ArrayLike = 0.05,
+    where: Bool[ArrayLike, "..."] | None = None,
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Asymmetric loss for multi-label tasks: two focusing exponents, and easy negatives cost nothing; in nats.
 
@@ -143,13 +155,15 @@ def asymmetric_loss(
         gamma_neg: Focusing exponent of the negatives, γ₋ ≥ 0.
         gamma_pos: Focusing exponent of the positives, γ₊ ≥ 0.
         clip: Probability margin in [0, 1] below which a negative costs nothing.
+        where: Mask of what counts, of the logits' shape; any axis may have length 1 to repeat. A component
+            masked out costs 0 and has zero gradient, whatever its label.
 
     Returns:
         One loss per component, not reduced, float32 or float64.
 
     Raises:
         ValueError: The shapes differ, labels or options out of range.
-        TypeError: Logits that are not floating-point.
+        TypeError: Logits that are not floating-point, or a mask that is not boolean.
 
     Formula:
         −y (1 − p)^γ₊ log p − (1 − y) p_m^γ₋ log(1 − p_m), p = σ(z), p_m = max(p − clip, 0)

@@ -170,7 +170,7 @@ def softmax_cross_entropy_with_integer_labels(
         share = _share_of_each(logits)
         if class_weights is not None:
             share *= jnp.broadcast_to(class_weights, logits.shape)
-        nll = jnp.where(share > 0, (p.shift[..., None] - logits) + p.log_total[..., None], 0)
+        nll = jnp.where(share != 0, (p.shift[..., None] - logits) + p.log_total[..., None], 0)
         value = (1 - label_smoothing) * value + label_smoothing * (share * nll).sum(-1)
         of_share = share.sum(-1, keepdims=True) * p.probs - share
         grad = (1 - label_smoothing) * grad + label_smoothing * of_share
@@ -194,6 +194,9 @@ def softmax_focal_loss(
     *,
     alpha: Real[ArrayLike, "..."] | None = None,
     gamma: ArrayLike = 2.0,
+    axis: int | Sequence[int] = -1,
+    where: Bool[ArrayLike, "..."] | None = None,
+    ignore_index: ArrayLike | None = None,
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch classes"]]:
     """Cross-entropy that turns away from easy examples, in nats.
 
@@ -203,13 +206,18 @@ def softmax_focal_loss(
             inside jit it makes the loss and its gradient NaN.
         alpha: One weight, or one per class; None is 1.
         gamma: The focusing exponent γ ≥ 0; 0 is cross-entropy.
+        axis: The axis of the classes, or several that together number them (labels are then flat indices).
+        where: Mask of what counts: per example (the shape of the losses), or per class (that of the logits,
+            either with length-1 axes to repeat). A class masked out is out of the denominator too; an
+            example masked out costs 0 and has zero gradient. A label that names a class masked out costs inf.
+        ignore_index: Examples with this label cost 0 and have zero gradient.
 
     Returns:
         One loss per example, not reduced, float32 or float64.
 
     Raises:
-        ValueError: Shapes that do not fit, labels that name no class, negative alpha or gamma.
-        TypeError: Logits that are not floating-point, or labels that are not integers.
+        ValueError: Shapes that do not fit, labels that name no class, or options out of range.
+        TypeError: Logits that are not floating-point, labels that are not integers, a mask that is not boolean.
 
     Formula:
         −α_y (1 − p_y)^γ log p_y, p = softmax(z)
@@ -297,7 +305,12 @@ def poly_loss_cross_entropy(
 
 @loss(labels="integer", definition=definitions.brier_score, convex=False)
 def brier_score(
-    logits: Float[ArrayLike, "*batch classes"], labels: Integer[ArrayLike, "*batch"]
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Integer[ArrayLike, "*batch"],
+    *,
+    axis: int | Sequence[int] = -1,
+    where: Bool[ArrayLike, "..."] | None = None,
+    ignore_index: ArrayLike | None = None,
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch classes"]]:
     """Squared distance from softmax(logits) to the true class.
 
@@ -305,6 +318,11 @@ def brier_score(
         logits: Log-probabilities up to a constant. −inf masks a class.
         labels: The true class of each example. Outside [0, C) it is a ValueError where its value can be seen;
             inside jit it makes the score and its gradient NaN.
+        axis: The axis of the classes, or several that together number them (labels are then flat indices).
+        where: Mask of what counts: per example (the shape of the losses), or per class (that of the logits,
+            either with length-1 axes to repeat). A class masked out is out of the denominator too; an
+            example masked out costs 0 and has zero gradient. A label on a class masked out costs 1 + Σ p².
+        ignore_index: Examples with this label cost 0 and have zero gradient.
 
     Returns:
         One score per example in [0, 2], not reduced, float32 or float64. It is bounded, and so its gradient
@@ -312,7 +330,7 @@ def brier_score(
 
     Raises:
         ValueError: Shapes that do not fit, or labels that name no class.
-        TypeError: Logits that are not floating-point, or labels that are not integers.
+        TypeError: Logits that are not floating-point, labels that are not integers, a mask that is not boolean.
 
     Formula:
         Σ_j (p_j − 1[j = y])², p = softmax(z)
@@ -363,5 +381,5 @@ def _cross_entropy_grad(p: Softmax, targets: Float[Array, "*batch classes"]) -> 
 
 def _share_of_each(logits: Float[Array, "*batch classes"]) -> Float[Array, "*batch classes"]:
     """1/C for each of the C classes of a row that are not masked, 0 for the others."""
-    allowed = logits > -jnp.inf
-    return allowed / jnp.maximum(allowed.sum(-1, keepdims=True, dtype=logits.dtype), 1)
+    allowed = (logits > -jnp.inf).astype(logits.dtype)
+    return allowed / jnp.maximum(allowed.sum(-1, keepdims=True), 1)

@@ -80,6 +80,14 @@ def test_js_divergence_of_near_distributions_keeps_its_digits():
     assert_allclose(jaxce.js_divergence(log_p, q), truth, rtol=3e-3)
 
 
+def test_js_divergence_is_finite_where_a_probability_barely_is():
+    rare = jnp.linspace(-104, -80, 100)
+    log_p = jnp.stack([jnp.zeros_like(rare), rare], -1)
+    q = jnp.broadcast_to(jnp.array([1.0, 0.0]), log_p.shape)
+    for found in jaxce.js_divergence.value_and_grad(log_p, q):
+        assert jnp.isfinite(found).all()
+
+
 def test_js_divergence_of_equal_distributions_is_zero(rng):
     log_p = jnp.log(rng.dirichlet([30.0, 0.3, 0.3], 50).astype(np.float32))
     value, grad = jaxce.js_divergence.value_and_grad(log_p, jnp.exp(log_p))

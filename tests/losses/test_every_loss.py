@@ -202,7 +202,7 @@ def test_an_empty_batch_has_no_losses_and_no_gradients(name, rng):
 
 
 @pytest.mark.parametrize("axis", [-2, (2, 0)], ids=str)
-@pytest.mark.parametrize("name", taking("axis"))
+@pytest.mark.parametrize("name", [name for name in taking("axis") if not is_by_component(LOSSES[name])])
 def test_the_classes_may_lie_along_any_axes(name, axis, rng):
     loss, shape = LOSSES[name], (2, 3, 4)
     axes = [a % 3 for a in ((axis,) if isinstance(axis, int) else axis)]
@@ -225,14 +225,15 @@ def test_the_classes_may_lie_along_any_axes(name, axis, rng):
 @pytest.mark.parametrize("name", taking("where"))
 def test_a_masked_example_costs_nothing_whatever_it_holds(name, shape, rng):
     loss, options = LOSSES[name], every_option(LOSSES[name])
+    if shape == (3,) and is_by_component(loss):
+        pytest.skip("a component is masked by itself")
     x, y = arguments(loss, rng, batch=(3,))
     x[1] = np.nan
-    if loss.labels != "integer":
-        y[1] = np.nan
+    y[1] = 255 if loss.labels == "integer" else np.nan
     options["where"] = np.array([True, False, True]).reshape(shape)
     value, gradients = in_every_mode(loss, x, y, **options)
     value_alone, grad_alone = loss.value_and_grad(x[::2], y[::2], **options | {"where": None})
-    assert value[1] == 0
+    assert_array_equal(value[1], 0)
     assert_allclose(value[::2], value_alone, rtol=1e-6)
     for found in gradients:
         assert_array_equal(found[1], 0)
@@ -240,13 +241,13 @@ def test_a_masked_example_costs_nothing_whatever_it_holds(name, shape, rng):
 
 
 @pytest.mark.parametrize(("axis", "repeated"), [(-1, False), (0, True)])
-@pytest.mark.parametrize("name", taking("where"))
+@pytest.mark.parametrize("name", [name for name in taking("where") if not is_by_component(LOSSES[name])])
 def test_a_masked_class_is_absent_and_its_target_does_not_count(name, repeated, axis, rng):
     loss, options = LOSSES[name], every_option(LOSSES[name])
     kept = np.array([True, False, True, True])
     x, y = arguments(loss, rng, batch=(3,))
     x[:, 1] = np.nan
-    fewer = {"class_weights": options["class_weights"][kept]} if "class_weights" in options else {}
+    fewer = {option: value[kept] for option, value in options.items() if np.shape(value) == (CLASSES,)}
     if loss.labels == "integer":
         y = np.array([0, 2, 3])
         y_alone = y - (y > 1)
@@ -617,7 +618,8 @@ def test_labels_of_another_kind_raise(name, rng):
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 def test_options_out_of_range_raise_where_they_can_be_seen(name, option, rng):
     args = arguments(LOSSES[name], rng, batch=(2,))
-    for bad in (-5.0, np.nan):
+    any_sign = option in ("class_weights", "pos_weight") or (name, option) == ("softmax_focal_loss", "alpha")
+    for bad in (np.nan,) if any_sign else (-5.0, np.nan):
         value = np.array([1, bad, 1, 1]) if option in ("class_weights", "pos_weight") else bad
         if option in LOSSES[name].static:
             value = -5
@@ -636,6 +638,79 @@ def test_an_option_is_the_same_number_seen_and_traced(name, option, rng):
     number = 1.0 if option in ("m1", "scale") else 0.0  # where most do nothing
     seen = loss.value_and_grad(*args, **{option: number})
     jax.tree.map(functools.partial(assert_allclose, rtol=1e-5, atol=1e-5), seen, traced(number))
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("sigmoid_binary_cross_entropy", "pos_weight"), ("sigmoid_focal_loss", "alpha")]
+)
+def test_a_number_for_each_class_is_that_of_its_components(name, option, rng):
+    loss = LOSSES[name]
+    logits, labels = (a.reshape(2, CLASSES, 3) for a in arguments(loss, rng, batch=(2, 3)))
+    numbers = rng.uniform(size=CLASSES).astype(np.float32)
+    value, grad = loss.value_and_grad(logits, labels, axis=1, **{option: numbers})
+    for c, number in enumerate(numbers):
+        alone = loss.value_and_grad(logits[:, c], labels[:, c], **{option: number})
+        jax.tree.map(functools.partial(assert_allclose, rtol=1e-6), (value[:, c], grad[:, c]), alone)
+
+
+@pytest.mark.parametrize("name", [name for name in taking("where") if is_by_component(LOSSES[name])])
+def test_a_masked_component_costs_nothing_whatever_its_label(name, rng):
+    loss = LOSSES[name]
+    logits, labels = arguments(loss, rng, batch=(3,))
+    where = rng.random(labels.shape) < 0.5
+    unknown = np.where(where, labels, -1).astype(np.float32)
+    value, grad = loss.value_and_grad(logits, labels)
+    for found in (loss.value_and_grad, quick_jit(loss.value_and_grad)):
+        masked = found(logits, unknown, where=where)
+        right = np.where(where, value, 0), np.where(where, grad, 0)
+        jax.tree.map(functools.partial(assert_allclose, rtol=1e-6), masked, right)
+    with pytest.raises(ValueError, match=r"where has shape \(3,\) but logits \(3, 4\): give \(3, 4\) to mask"):
+        loss.value(logits, labels, where=where[:, 0])
+
+
+@pytest.mark.parametrize("name", taking("class_weights"))
+def test_class_weights_may_be_negative(name, rng):
+    loss, weights = LOSSES[name], np.float32([0.5, -1.0, 2.0, 0.25])
+    logits, labels = arguments(loss, rng)
+    for options in ({}, {"label_smoothing": 0.1}):
+        parts = [
+            loss.value_and_grad(logits, labels, class_weights=part, **options)
+            for part in (np.maximum(weights, 0), np.maximum(-weights, 0), weights)
+        ]
+        for positive, negative, both in zip(*parts, strict=True):
+            assert_allclose(both, positive - negative, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [(0, 255), np.array([0, 1, 1]), "1", 1.0])
+@pytest.mark.parametrize("name", taking("ignore_index"))
+def test_an_ignored_label_is_one_integer(name, bad, rng):
+    logits, labels = arguments(LOSSES[name], rng, batch=(3,))
+    with pytest.raises(
+        ValueError, match=r"^ignore_index is .*, but must be one integer: for several, use where="
+    ):
+        LOSSES[name].value(logits, labels, ignore_index=bad)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", pytest.param("float4_e2m1fn", marks=pytest.mark.slow)])
+def test_floats_of_a_byte_are_computed_in_float32(name, dtype, rng):
+    args = [
+        jnp.asarray(a).astype(dtype if a.dtype == np.float32 else int) for a in arguments(LOSSES[name], rng)
+    ]
+    value, grad = LOSSES[name].value_and_grad(*args)
+    assert (value.dtype, grad.dtype) == (jnp.float32, dtype)
+    right = LOSSES[name].value(*(a.astype(np.float32) if a.dtype == dtype else a for a in args))
+    assert_allclose(value, right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_dtypes_need_no_implicit_promotion(name, rng):
+    loss = LOSSES[name]
+    args, options = of_dtype(arguments(loss, rng), jnp.bfloat16), every_option(loss)
+    with jax.numpy_dtype_promotion("strict"):
+        for given in ({}, options):
+            jax.eval_shape(lambda *args, given=given: loss.value_and_grad(*args, **given), *args)
+            jax.eval_shape(jax.grad(lambda x, given=given: loss.value(x, *args[1:], **given).sum()), args[0])
 
 
 @pytest.mark.parametrize("name", LOSSES)

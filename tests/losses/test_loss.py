@@ -67,7 +67,7 @@ def test_a_record_says_what_arguments_and_options_are():
         "losses",
         False,
     )
-    assert record.options == {"alpha": None, "gamma": 2.0}
+    assert record.options == {"alpha": None, "gamma": 2.0, "axis": -1, "where": None, "ignore_index": None}
     assert record.static == ()
     assert LOSSES["sphereface"].static == ("margin",)
     assert LOSSES["kl_divergence"].options == {}
