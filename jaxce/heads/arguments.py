@@ -1,5 +1,6 @@
 """What the heads check before they compute: features, kernel, labels, masks and weights as flat rows."""
 
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -55,18 +56,43 @@ def as_head(features: Any, kernel: Any, bias: Any) -> Head:
     return Head(features.reshape(math.prod(batch), features.shape[-1]), kernel, bias, batch)
 
 
-def as_softmax_labels(labels: Any, batch: tuple[int, ...], num_classes: int, keep: Array | None) -> Array:
+def as_softmax_labels(
+    labels: Any, batch: tuple[int, ...], num_classes: int, keep: Array | None, hint: str
+) -> Array:
     """Class numbers [N], those not kept set to 0, or distributions [N, C]."""
     dtype = jnp.asarray(labels).dtype
     if jnp.issubdtype(dtype, jnp.floating):
         labels = checks.as_array(labels)
         checks.check_same_shape("labels", labels, "the logits would have", (*batch, num_classes))
         return labels.reshape(-1, num_classes)
-    return as_class_numbers(labels, batch, num_classes, keep)
+    return as_class_numbers(labels, batch, num_classes, keep, hint)
 
 
-def as_class_numbers(labels: Any, batch: tuple[int, ...], num_classes: int, keep: Array | None) -> Array:
-    """Class numbers [N], those not kept set to 0.
+def kept_rows(
+    labels: Any, batch: tuple[int, ...], rows: Array | None, ignore_index: Any, weights: Array | None = None
+) -> Array | None:
+    """Which rows count [N]: by a mask, a label that is ignored, and weights; None for all.
+
+    Raises:
+        ValueError: An ignore_index beside labels that are no class numbers, or that is not one integer.
+    """
+    parts = [part for part in (rows, None if weights is None else weights != 0) if part is not None]
+    if ignore_index is not None:
+        labels = checks.as_array(labels)
+        if labels.shape != batch or not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise ValueError(
+                f"ignore_index is {ignore_index}, but labels has shape {labels.shape} and dtype "
+                f"{labels.dtype}: it is for integers of shape {batch}"
+            )
+        checks.check_ignore_index(ignore_index, labels.dtype)
+        parts.append(checks.differ(labels, ignore_index).reshape(-1))
+    return functools.reduce(operator.and_, parts) if parts else None
+
+
+def as_class_numbers(
+    labels: Any, batch: tuple[int, ...], num_classes: int, keep: Array | None, hint: str
+) -> Array:
+    """Class numbers [N], those not kept set to 0; `hint` says how the caller leaves examples out.
 
     Raises:
         ValueError: A shape that is not that of the batch, or a label kept that names no class.
@@ -84,7 +110,7 @@ def as_class_numbers(labels: Any, batch: tuple[int, ...], num_classes: int, keep
             array = jnp.where(keep.reshape(batch), array, 0)
         else:  # so that inside jit too a label that counts can still be seen
             array = np.where(kept.reshape(batch), values, 0)
-    return checks.as_integer_labels(array, num_classes).reshape(-1)
+    return checks.as_integer_labels(array, num_classes, hint=hint).reshape(-1)
 
 
 def split_where(
@@ -99,12 +125,11 @@ def split_where(
     if mask.shape == batch:
         return mask.reshape(-1), None, None
     logits = (*batch, num_classes)
-    if mask.shape == (num_classes,):
-        return None, None, mask[None]
     if mask.ndim != len(logits) or any(a not in (1, b) for a, b in zip(mask.shape, logits, strict=True)):
+        of_all = "; where[None] masks classes" if mask.shape == (num_classes,) and len(batch) == 1 else ""
         raise ValueError(
             f"where has shape {mask.shape}, but the logits would have {logits}: give {batch} to mask examples, "
-            f"({num_classes},) to mask classes, or {logits} to mask classes for each example"
+            f"or {logits} to mask classes, of which any axis may have length 1 to repeat{of_all}"
         )
     if mask.shape[-1] == 1:
         return jnp.broadcast_to(mask[..., 0], batch).reshape(-1), None, None

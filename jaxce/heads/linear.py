@@ -10,11 +10,11 @@ from jaxce.heads import arguments
 from jaxce.heads.arguments import Head
 from jaxce.heads.mesh import ClassParallel, local_shape, map_rows, weighted_sum
 from jaxce.heads.passes import OfRows, rows_per_chunk, weigh
-from jaxce.losses import LOSSES, adjustments
+from jaxce.losses import adjustments
 from jaxce.losses.numerics import computed_dtype, softmax
 from jaxce.losses.softmax import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 
-OF_CLASS_NUMBERS = tuple(loss.value for loss in LOSSES.values() if loss.labels == "integer")
+LEFT_OUT = "where, weights or ignore_index leave examples out"
 
 
 def linear_softmax_cross_entropy(
@@ -24,6 +24,8 @@ def linear_softmax_cross_entropy(
     *,
     bias: Float[ArrayLike, "classes"] | None = None,
     where: Bool[ArrayLike, "..."] | None = None,
+    weights: Num[ArrayLike, "*batch"] | Bool[ArrayLike, "*batch"] | None = None,
+    ignore_index: ArrayLike | None = None,
     class_weights: Real[ArrayLike, "classes"] | None = None,
     label_smoothing: ArrayLike = 0.0,
     z_loss: ArrayLike = 0.0,
@@ -43,13 +45,17 @@ def linear_softmax_cross_entropy(
         kernel: One column per class.
         labels: The true class of each example, or a target distribution for each.
         bias: One number per class.
-        where: Mask of what counts: per example (whose labels may then lie outside the classes), per class, or
-            [*batch, C]. The mean is over the examples that count.
+        where: Mask of what counts: per example (the shape of the losses; their labels may then lie outside the
+            classes), or per class (the logits' rank, of which any axis may have length 1: mask[None] for all of
+            [N, C]). The mean is over the examples that count, and that have a class that does.
+        weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight 0
+            may hold anything.
+        ignore_index: Examples with this label do not count.
         class_weights: A factor for each class's share of the loss; the mean does not divide by it.
         label_smoothing: ε in [0, 1]: the targets become (1 − ε)·q + ε/C, over the C classes not masked.
         z_loss: Coefficient of lse(z)².
         soft_cap: Bound c of the logits: c·tanh(z / c).
-        reduction: "mean", "sum", or "none" for one loss per example.
+        reduction: "mean", "sum", or "none" for one loss per example, times its weight.
         chunk_size: Examples whose logits exist at one time; that many times C, in float32, once or twice, is
             the memory that it takes. None: as many as make 30 MiB of logits, but no fewer than 240, for every
             chunk reads the kernel and its gradient once and with fewer rows that takes longer than the
@@ -75,12 +81,18 @@ def linear_softmax_cross_entropy(
     head = arguments.as_head(features, kernel, bias)
     reduction, chunk = arguments.as_reduction(reduction), arguments.as_chunk(chunk_size)
     num_classes = head.kernel.shape[1]
-    keep, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
-    labels = arguments.as_softmax_labels(labels, head.batch, num_classes, keep)
+    rows, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
+    weights = arguments.as_weights(weights, head.batch)
+    keep = arguments.kept_rows(labels, head.batch, rows, ignore_index, weights)
+    labels = arguments.as_softmax_labels(labels, head.batch, num_classes, keep, LEFT_OUT)
+    if row_mask is not None:
+        keep = row_mask.any(-1) if keep is None else keep & row_mask.any(-1)
     options = arguments.softmax_options(
         num_classes, soft_cap, class_weights=class_weights, label_smoothing=label_smoothing, z_loss=z_loss
     )
-    weights = None if keep is None else keep.astype(computed_dtype(head.features, head.kernel))
+    if keep is not None:
+        ones = keep.astype(computed_dtype(head.features, head.kernel))
+        weights = ones if weights is None else jnp.where(keep, weights, 0)
     return reduced(
         softmax_of_rows, head, weights, (labels, row_mask), (class_mask, options), reduction, chunk, parallel
     )
@@ -123,8 +135,8 @@ def linear_loss(
         The mean, the sum, or the losses [*batch]. A mean over nothing is 0.
 
     Raises:
-        ValueError: Shapes that do not fit, a loss that does not give one number per row, labels that name no
-            class (where `loss` itself is one of jaxce.LOSSES; others see them inside jit, as NaN).
+        ValueError: Shapes that do not fit, or a loss that does not give one number per row. What `loss` raises
+            for labels that it can see it cannot raise here: a label that names no class makes the result NaN.
         TypeError: Features, kernel or bias that are not floating-point.
 
     Source:
@@ -147,8 +159,6 @@ def linear_loss(
             f"labels has shape {labels.shape} but features has {head.batch} without their last axis: labels "
             "must have an entry per example"
         )
-    if loss in OF_CLASS_NUMBERS:  # whose labels can be seen here, and no longer inside the passes
-        labels = arguments.as_class_numbers(labels, head.batch, head.kernel.shape[1], None)
     labels = labels.reshape(-1, *labels.shape[len(head.batch) :])
     arguments.check_one_per_row(loss, head, labels)
     return reduced(loss, head, weights, (labels,), (), reduction, chunk, parallel)
@@ -179,6 +189,7 @@ def linear_token_statistics(
     *,
     bias: Float[ArrayLike, "classes"] | None = None,
     where: Bool[ArrayLike, "..."] | None = None,
+    ignore_index: ArrayLike | None = None,
     class_weights: Real[ArrayLike, "classes"] | None = None,
     label_smoothing: ArrayLike = 0.0,
     z_loss: ArrayLike = 0.0,
@@ -195,7 +206,9 @@ def linear_token_statistics(
         kernel: One column per class.
         labels: The true class of each example.
         bias: One number per class.
-        where: An example masked out has loss and label_log_prob 0; a class masked out has probability 0.
+        where: Mask per example (the shape of the losses; one masked out has loss and label_log_prob 0), or per
+            class (the logits' rank, of which any axis may have length 1; one masked out has probability 0).
+        ignore_index: Examples with this label have loss and label_log_prob 0.
         class_weights: A factor for each class's share of the loss; it is in `loss` alone, as are the next two.
         label_smoothing: ε in [0, 1]: the targets become (1 − ε)·q + ε/C, over the C classes not masked.
         z_loss: Coefficient of lse(z)².
@@ -220,8 +233,11 @@ def linear_token_statistics(
     """
     head = arguments.as_head(features, kernel, bias)
     chunk, num_classes = arguments.as_chunk(chunk_size), head.kernel.shape[1]
-    keep, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
-    labels = arguments.as_class_numbers(labels, head.batch, num_classes, keep)
+    rows, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
+    keep = arguments.kept_rows(labels, head.batch, rows, ignore_index)
+    labels = arguments.as_class_numbers(
+        labels, head.batch, num_classes, keep, LEFT_OUT.replace(", weights", "")
+    )
     options = arguments.softmax_options(
         num_classes, soft_cap, class_weights=class_weights, label_smoothing=label_smoothing, z_loss=z_loss
     )

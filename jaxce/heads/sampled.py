@@ -17,6 +17,8 @@ from jaxce.heads.mesh import ClassParallel, manual
 from jaxce.losses import softmax_cross_entropy_with_integer_labels, unit_vectors
 from jaxce.losses.numerics import computed_dtype
 
+LEFT_OUT = "weights of 0 leave examples out"
+
 
 class SampledClasses(NamedTuple):
     """Some of the classes, each once, and where among them the labels are.
@@ -65,7 +67,7 @@ def sample_classes(
     5 [70  3]
     """
     labels = jnp.asarray(labels) if not isinstance(labels, jax.Array) else labels
-    labels = arguments.as_class_numbers(labels, labels.shape, num_classes, None).reshape(labels.shape)
+    labels = arguments.as_class_numbers(labels, labels.shape, num_classes, None, "").reshape(labels.shape)
     num_sampled = as_sample(num_sampled, labels.size, num_classes, parallel)
     return SampledClasses(*_sample(parallel, num_classes, num_sampled, key, labels))
 
@@ -102,7 +104,7 @@ def partial_fc(
         cosines: Whether features and sampled columns are made unit vectors first, as margins want it.
         bias: One number per class.
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
-            0 contributes nothing, even if it is not finite.
+            0 contributes nothing, even if it is not finite or its label no class.
         reduction: "mean", "sum", or "none" for one loss per example.
         chunk_size: Examples whose logits exist at one time. None: as many as make 30 MiB of logits, no fewer
             than 240, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
@@ -124,7 +126,9 @@ def partial_fc(
     2.3025851
     """
     head = arguments.as_head(features, kernel, bias)
-    labels = arguments.as_class_numbers(labels, head.batch, head.kernel.shape[1], None)
+    counted = arguments.as_weights(weights, head.batch)
+    keep = arguments.kept_rows(labels, head.batch, None, None, counted)
+    labels = arguments.as_class_numbers(labels, head.batch, head.kernel.shape[1], keep, LEFT_OUT)
     found = sample_classes(key, labels, head.kernel.shape[1], num_sampled, parallel=parallel)
     kernel = columns(parallel, head.kernel, found.classes)
     bias = None if head.bias is None else columns(parallel, head.bias[None], found.classes)[0]
@@ -173,7 +177,7 @@ def sampled_softmax(
         num_sampled: Samples S, shared by all examples.
         bias: One number per class.
         weights: A number, or a mask, for each example, not negative: the mean is Σ w ℓ / Σ w. What has weight
-            0 contributes nothing, even if it is not finite.
+            0 contributes nothing, even if it is not finite or its label no class.
         reduction: "mean", "sum", or "none" for one loss per example.
         chunk_size: Examples whose logits exist at one time. None: as many as make 30 MiB of logits, no fewer
             than 240, and no more than make 512 MiB (256 MiB, 2048 and 1 GiB on accelerators).
@@ -198,7 +202,9 @@ def sampled_softmax(
     """
     head = arguments.as_head(features, kernel, bias)
     num_classes = head.kernel.shape[1]
-    labels = arguments.as_class_numbers(labels, head.batch, num_classes, None)
+    weights = arguments.as_weights(weights, head.batch)
+    keep = arguments.kept_rows(labels, head.batch, None, None, weights)
+    labels = arguments.as_class_numbers(labels, head.batch, num_classes, keep, LEFT_OUT)
     num_sampled = as_sample(num_sampled, 1, None, parallel)
     classes, correction = _propose(parallel, num_classes, num_sampled, key)
     of_label = columns(parallel, head.kernel, labels, of_everybody=True)
@@ -211,7 +217,7 @@ def sampled_softmax(
     return reduced(
         _estimated_loss,
         sampled,
-        arguments.as_weights(weights, head.batch),
+        weights,
         (labels, label_logit),
         (classes, correction),
         arguments.as_reduction(reduction),

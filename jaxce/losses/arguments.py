@@ -71,6 +71,7 @@ class Arguments:
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.first = self.positional[0]
         self.inputs = cast(Inputs, "log_probs" if self.first == "log_predictions" else self.first)
+        self.hint = "ignore_index leaves examples out" if "ignore_index" in signature.parameters else ""
         self.label_name = None if labels == "none" else self.positional[2 if self.inputs == "features" else 1]
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -114,13 +115,17 @@ class Arguments:
         else:
             axes = checks.normalize_axes(given.get("axis", -1), inputs.ndim, self.first)
             num_classes = math.prod(inputs.shape[a] for a in axes)
+            if not num_classes:
+                raise ValueError(
+                    f"{self.first} has shape {inputs.shape}, but there must be a class along {axes}"
+                )
             if given.get("where") is not None:
                 keep, mask = checks.split_where(given["where"], inputs, axes, self.first)
             if self.inputs == "probs":
                 checks.check_probabilities(self.first, inputs)
             if self.labels == "integer":
                 ignore_index, as_given = given.get("ignore_index"), labels
-                labels = checks.as_integer_labels(labels, num_classes, ignore_index, keep)
+                labels = checks.as_integer_labels(labels, num_classes, ignore_index, keep, hint=self.hint)
                 checks.check_integer_labels_shape(labels, inputs, axes, self.first)
                 if ignore_index is not None:
                     counts = checks.differ(as_given, ignore_index)

@@ -41,10 +41,12 @@ def as_real(name: str, value: Any) -> Array:
     return array
 
 
-def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None, keep: Any = None) -> Array:
+def as_integer_labels(
+    labels: Any, num_classes: int, ignore_index: Any = None, keep: Any = None, *, hint: str = ""
+) -> Array:
     """`labels` as wide integers; ValueError for one that names no class, where its value can be seen.
 
-    Labels of examples not in `keep` may be anything.
+    Labels of examples not in `keep` may be anything; `hint` says how the caller leaves examples out.
     """
     dtype = labels.dtype if isinstance(labels, jax.Array) else np.asarray(labels).dtype
     if not jnp.issubdtype(dtype, jnp.integer):
@@ -53,23 +55,14 @@ def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None, k
             "labels.astype(int) if they are class numbers"
         )
     ignored = None if ignore_index is None else concrete(ignore_index)
-    if ignored is not None and not (ignored.ndim == 0 and jnp.issubdtype(ignored.dtype, jnp.integer)):
-        raise ValueError(
-            f"ignore_index is {ignore_index!r}, but must be one integer: for several, use "
-            "where=~jnp.isin(labels, jnp.array([...]))"
-        )
-    if ignored is not None and not jnp.iinfo(dtype).min <= ignored <= jnp.iinfo(dtype).max:
-        raise ValueError(
-            f"ignore_index is {ignored}, but labels has dtype {dtype}, whose numbers lie in "
-            f"[{jnp.iinfo(dtype).min}, {jnp.iinfo(dtype).max}]: none of them can be ignored by it"
-        )
+    if ignore_index is not None:
+        check_ignore_index(ignore_index, dtype)
     values, kept = concrete(labels), None if keep is None else concrete(keep)
     sees_all = keep is None or kept is not None
     if sees_all and values is not None and values.size and (values.min() < 0 or values.max() >= num_classes):
         wrong = (values < 0) | (values >= num_classes)
         if kept is not None and kept.shape == values.shape:
             wrong &= kept
-        hint = "ignore_index leaves examples out"
         if ignore_index is not None:
             if ignored is None:  # traced: which labels it leaves out shows only when the program runs
                 return as_wide(labels)
@@ -78,9 +71,26 @@ def as_integer_labels(labels: Any, num_classes: int, ignore_index: Any = None, k
         if wrong.any():
             raise ValueError(
                 f"labels holds {values[wrong][0]}, but there are {num_classes} classes: "
-                f"labels must lie in [0, {num_classes}); {hint}"
+                f"labels must lie in [0, {num_classes}){hint and '; '}{hint}"
             )
     return as_wide(labels)
+
+
+def check_ignore_index(ignore_index: Any, dtype: Any) -> None:
+    """ValueError unless it is one integer that labels of this dtype can be, where its value can be seen."""
+    ignored = concrete(ignore_index)
+    if ignored is None:
+        return
+    if ignored.ndim != 0 or not jnp.issubdtype(ignored.dtype, jnp.integer):
+        raise ValueError(
+            f"ignore_index is {ignore_index!r}, but must be one integer: for several, use "
+            "where=~jnp.isin(labels, jnp.array([...]))"
+        )
+    if not jnp.iinfo(dtype).min <= ignored <= jnp.iinfo(dtype).max:
+        raise ValueError(
+            f"ignore_index is {ignored}, but labels has dtype {dtype}, whose numbers lie in "
+            f"[{jnp.iinfo(dtype).min}, {jnp.iinfo(dtype).max}]: none of them can be ignored by it"
+        )
 
 
 def differ(labels: Any, ignore_index: Any) -> Array:

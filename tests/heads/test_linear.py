@@ -132,6 +132,7 @@ def test_masks_and_class_weights_are_those_of_the_loss(rng):
     each = (rng.uniform(size=(77, 12)) > 0.3) | (y[:, None] == np.arange(12))
     for where in (examples, classes, each):
         whole = np.broadcast_to(where, (77, 12)) if where is classes else where
+        where = where[None] if where is classes else where
 
         def fused(w, weights, where=where):
             return linear_softmax_cross_entropy(
@@ -143,6 +144,86 @@ def test_masks_and_class_weights_are_those_of_the_loss(rng):
 
         found, wanted = (jax.jit(jax.value_and_grad(f, (0, 1)))(w, weights) for f in (fused, expected))
         assert_near(found, wanted)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_masks_weights_ignored_labels_and_a_cap_go_together(reduction, rng):
+    x, w, b, y = arrays(rng, c=12)
+    y, classes = y % 9, np.arange(12) < 9  # three columns are padding
+    weights = rng.uniform(0, 2, 77).astype(np.float32)
+    weights[:5], labels = 0, np.where(np.arange(77) % 4 == 0, 255, y).astype(np.uint8)
+    labels[0] = 77  # of weight 0
+
+    def fused(x, w, b):
+        return linear_softmax_cross_entropy(
+            x, w, labels, bias=b, where=classes[None], weights=weights, ignore_index=255, soft_cap=4.0,
+            reduction=reduction, chunk_size=10,
+        ).sum()  # fmt: skip
+
+    def expected(x, w, b):
+        z = jaxce.soft_cap(x @ w[:, :9] + b[None, :9], 4.0)
+        counts = np.where(np.arange(77) % 4 == 0, 0, weights)
+        losses = LABEL_LOSS(z, y) * counts
+        return losses.sum() / (counts.sum() if reduction == "mean" else 1)
+
+    found, wanted = (jax.value_and_grad(f, (0, 1, 2))(x, w, b) for f in (fused, expected))
+    assert_near(found, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_mask_is_of_examples_by_its_shape_alone(n):
+    x, w, y = jnp.ones((n, 2)), jnp.zeros((2, n)), np.arange(n) * 0
+    mask = np.arange(n) < n - 1
+    of_examples = linear_softmax_cross_entropy(x, w, y, where=mask, reduction="none")
+    assert_allclose(of_examples, np.where(mask, np.log(n), 0), rtol=1e-6)
+    of_classes = linear_softmax_cross_entropy(x, w, y, where=mask[None], reduction="none")
+    assert_allclose(of_classes, np.log(n - 1), rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match=r"where has shape \(5,\).*; where\[None\] masks classes"):
+        linear_softmax_cross_entropy(x, jnp.zeros((2, 5)), y, where=np.ones(5, bool))
+
+
+def test_an_example_without_a_class_does_not_count_in_the_mean():
+    where = np.array([[True, True, False], [False] * 3])
+    mean = linear_softmax_cross_entropy(jnp.ones((2, 4)), jnp.ones((4, 3)), np.array([0, 2]), where=where)
+    assert_allclose(mean, np.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss", [LABEL_LOSS, partial(LABEL_LOSS, label_smoothing=0.0), lambda z, y: LABEL_LOSS(z, y)]
+)
+def test_a_label_inside_any_loss_that_names_no_class_is_nan(loss, rng):
+    x, w, _, y = arrays(rng)
+    assert jnp.isnan(linear_loss(loss, x, w, np.where(np.arange(77) == 5, -1, y)))
+
+
+def test_class_numbers_may_have_any_integer_dtype(rng):
+    x, w, _, y = arrays(rng, c=300)
+    labels = [(y % 128).astype(dtype) for dtype in "bBhHiI"]
+
+    @jax.jit
+    def every(w):
+        return [jax.value_and_grad(lambda w, y=y: linear_softmax_cross_entropy(x, w, y))(w) for y in labels]
+
+    first, *others = every(w)
+    for found in others:
+        jax.tree.map(assert_array_equal, found, first)
+
+
+@pytest.mark.parametrize("kernel_dtype", ["float32", "bfloat16", "float8_e4m3fn"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3fn"])
+def test_dtypes_need_no_implicit_promotion(dtype, kernel_dtype, rng):
+    x, w, b, y = arrays(rng)
+    x, w = x.astype(dtype), w.astype(kernel_dtype)
+    with jax.numpy_dtype_promotion("strict"):
+
+        def total(x, w):
+            options = {"label_smoothing": 0.1, "z_loss": 0.1, "class_weights": np.ones(203), "soft_cap": 5}
+            mean = linear_softmax_cross_entropy(x, w, y, bias=b, where=np.arange(77) > 2, **options)
+            focal = linear_loss(jaxce.softmax_focal_loss, x, w, y, weights=np.arange(77), reduction="none")
+            return mean + focal.sum() + linear_token_statistics(x, w, y).entropy.sum()
+
+        grads = jax.eval_shape(jax.grad(total, (0, 1)), x, w)
+    assert [grad.dtype for grad in grads] == [dtype, kernel_dtype]
 
 
 def test_soft_labels_have_gradients_too(rng, float64):
@@ -333,7 +414,9 @@ def test_token_statistics_need_no_logits(rng):
     log_p = jax.nn.log_softmax(z)
 
     def found(x, w, **options):
-        return linear_token_statistics(x, w, y, bias=b, where=classes, soft_cap=5.0, chunk_size=9, **options)
+        return linear_token_statistics(
+            x, w, y, bias=b, where=classes[None], soft_cap=5.0, chunk_size=9, **options
+        )
 
     statistics = found(x, w, label_smoothing=0.1, z_loss=1e-2)
     assert_near(statistics.lse, jax.nn.logsumexp(z, axis=-1))

@@ -125,7 +125,7 @@ OPTIONS = {
     "smoothing, z-loss and cap": lambda rng: {"label_smoothing": 0.1, "z_loss": 1e-2, "soft_cap": 5.0},
     "class weights": lambda rng: {"class_weights": rng.uniform(0.5, 2, C).astype(np.float32)},
     "some examples": lambda rng: {"where": rng.uniform(size=N) > 0.3},
-    "some classes": lambda rng: {"where": np.arange(C) < C - 7, "label_smoothing": 0.1},
+    "some classes": lambda rng: {"where": np.arange(C)[None] < C - 7, "label_smoothing": 0.1},
     "some classes of each": lambda rng: {"where": np.arange(C) < rng.integers(C // 2, C, N)[:, None]},
 }
 

@@ -201,6 +201,14 @@ def test_an_empty_batch_has_no_losses_and_no_gradients(name, rng):
     assert value.size == grad.size == 0
 
 
+@pytest.mark.parametrize("name", [n for n in LOSSES if not is_by_component(LOSSES[n])])
+def test_without_a_class_there_is_no_loss(name, rng):
+    args = [a[..., :0] if a.ndim == 3 else a for a in arguments(LOSSES[name], rng)]
+    if LOSSES[name].inputs != "features":
+        with pytest.raises(ValueError, match=r"has shape \(2, 3, 0\), but there must be a class along \(2,\)"):
+            LOSSES[name].value(*args)
+
+
 @pytest.mark.parametrize("axis", [-2, (2, 0)], ids=str)
 @pytest.mark.parametrize("name", [name for name in taking("axis") if not is_by_component(LOSSES[name])])
 def test_the_classes_may_lie_along_any_axes(name, axis, rng):
