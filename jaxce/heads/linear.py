@@ -244,7 +244,7 @@ def linear_token_statistics(
     found = map_rows(
         parallel,
         _statistics_of_rows,
-        chunk or rows_per_chunk(*local_shape(parallel, len(labels), num_classes)),
+        chunk or rows_per_chunk(*local_shape(parallel, head.features, num_classes)),
         *head[:3],
         (labels, row_mask),
         (class_mask, options),
@@ -298,7 +298,7 @@ def reduced(
     if weights is not None:  # 0 times what is not finite is not 0, in the products of no derivative
         broken = (weights == 0) & ~jnp.isfinite(head.features).all(-1)
         head = head._replace(features=jnp.where(broken[:, None], 0, head.features))
-    chunk = chunk or rows_per_chunk(*local_shape(parallel, num_rows, head.kernel.shape[1]))
+    chunk = chunk or rows_per_chunk(*local_shape(parallel, head.features, head.kernel.shape[1]))
     if reduction == "none":
         losses = map_rows(parallel, loss, chunk, *head[:3], rows, shared)
         return (losses if weights is None else weigh(losses, weights)).reshape(head.batch)

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from jaxce.heads import passes
 from jaxce.heads.passes import OfRows
+from jaxce.losses.numerics import spec_of
 
 
 class ClassParallel(NamedTuple):
@@ -100,23 +101,56 @@ class ClassParallel(NamedTuple):
         return jax.tree.map(place, tree)
 
 
-def local_shape(parallel: ClassParallel | None, num_rows: int, num_classes: int) -> tuple[int, int]:
+def local_shape(parallel: ClassParallel | None, features: Array, num_classes: int) -> tuple[int, int]:
     """The logits that one device forms, if it formed them at once."""
-    return (num_rows, num_classes) if parallel is None else parallel.share(num_rows, num_classes)
+    if parallel is not None:
+        return parallel.share(len(features), num_classes)
+    sizes = jax.typeof(features).sharding.mesh.shape
+    return len(features) // math.prod(sizes[axis] for axis in _explicit_axes(features)), num_classes
 
 
 def weighted_sum(parallel: ClassParallel | None, loss: OfRows, chunk: int, *arrays: Any) -> Array:
     """`passes.weighted_sum` of all devices' examples."""
     if parallel is None:
-        return passes.weighted_sum(loss, chunk, True, *arrays)
+        return _of_own_rows((passes.weighted_sum, loss, chunk, True), True, *arrays)
     return _spread(parallel, (passes.weighted_sum, loss, chunk, False), True, *arrays)
 
 
 def map_rows(parallel: ClassParallel | None, function: OfRows, chunk: int, *arrays: Any) -> Any:
     """`passes.map_rows` of all devices' examples."""
     if parallel is None:
-        return passes.map_rows(function, chunk, *arrays)
+        return _of_own_rows((passes.map_rows, function, chunk), False, *arrays)
     return _spread(parallel, (passes.map_rows, function, chunk), False, *arrays)
+
+
+def _explicit_axes(features: Array) -> tuple[str, ...]:
+    """The axes that rows are spread over, where a mesh has explicit ones."""
+    over = spec_of(features)[0]
+    return () if over is None else (over,) if isinstance(over, str) else tuple(over)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _of_own_rows(call: tuple[Any, ...], total: bool, features: Array, *rest: Any) -> Any:
+    """A function of passes.py, where rows are spread over explicit axes on each device's own rows."""
+    function, *static = call
+    axes = _explicit_axes(features)
+    if not axes:
+        return function(*static, features, *rest)
+
+    def of_device(features: Array, *rest: Any) -> Any:
+        found = function(*static, features, *rest)
+        return jax.lax.psum(found, axes) if total else found
+
+    kernel, bias, *by_row, shared = rest
+    by_row = jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, P(axes, *spec_of(leaf)[1:])), by_row)
+    spread = jax.shard_map(
+        of_device,
+        mesh=jax.typeof(features).sharding.mesh,
+        in_specs=(P(axes), P(), P(), *(P(axes) for _ in by_row), P()),
+        out_specs=P() if total else P(axes),
+        axis_names=set(axes),
+    )
+    return spread(features, kernel, bias, *by_row, shared)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from jaxce.losses.numerics import computed_dtype
+from jaxce.losses.numerics import computed_dtype, spec_of
 
 # (logits [n, C], what each row has of its own [n, ...], what all share) -> one result, or several, per row
 OfRows = Callable[..., Any]
@@ -50,7 +51,11 @@ def weighted_sum(
     if not weights.size:
         return jnp.zeros((), dtype)
     passes = Chunks(len(weights), chunk, whole_rows)
+    features, kernel, bias, weights, rows, shared = varying_alike(
+        (features, kernel, bias, weights, rows, shared)
+    )
     loss, hoisted = with_explicit_closure(loss, passes.length, dtype, kernel, rows, shared)
+    _, hoisted = varying_alike((features, hoisted))
 
     @jax.custom_jvp
     def total(features: Array, kernel: Array, bias: Any, weights: Array, rows: Any, shared: Any) -> Array:
@@ -61,7 +66,7 @@ def weighted_sum(
             weight = jnp.where(fresh, mine[1], 0)
             return so_far + weigh(loss(logits_of(mine[0], w, bias), *mine[2], *shared), weight).sum()
 
-        return jax.lax.fori_loop(0, passes.count, add, jnp.zeros((), dtype))
+        return jax.lax.fori_loop(0, passes.count, add, zeros((), dtype, features))
 
     def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
         primals = tuple(primals)
@@ -133,7 +138,10 @@ def _add_up(
         dz = jnp.where(counts[:, None], dz, 0)  # of what does not count, even if it is not finite
         half = dz.astype(w.dtype)
         if moving[0]:
-            across = jax.lax.dot_general(half, w, (((1,), (1,)), ((), ())), preferred_element_type=dtype)
+            out = None if spec_of(half)[1] is None else PartitionSpec(spec_of(half)[0], None)
+            across = jax.lax.dot_general(
+                half, w, (((1,), (1,)), ((), ())), preferred_element_type=dtype, out_sharding=out
+            )
             grads[0] = passes.add_to(grads[0], i, across)
         if moving[1]:
             grads[1] = add_product(grads[1], x_rows, half, passes.whole_rows)
@@ -148,12 +156,12 @@ def _add_up(
                 grads[j] = passes.add_to(grads[j], i, jnp.where(keep, grad, 0))
         return so_far + value, grads
 
-    zeros = [
-        jnp.zeros(leaf.shape, computed_dtype(leaf)) if moves else None
+    none_yet = [
+        zeros(leaf.shape, computed_dtype(leaf), features, spec_of(leaf)) if moves else None
         for leaf, moves in zip(leaves, moving, strict=True)
     ]
 
-    nothing = jnp.zeros((), dtype), zeros
+    nothing = zeros((), dtype, features), none_yet
 
     def add_in_place(i: Array, sums: Any) -> Any:
         # The condition always holds. But JAX moves out of a loop, and keeps, what does not change in it, such
@@ -182,6 +190,7 @@ def map_rows(
     Reverse mode computes each chunk again: four products for value and gradients.
     """
     dtype = computed_dtype(features, kernel)
+    features, kernel, bias, rows, shared = varying_alike((features, kernel, bias, rows, shared))
     x, w = in_one_dtype(features, kernel)
     passes = Chunks(len(features), chunk)
     # float32 outside the loop, so that reverse mode adds up the chunks' gradients in float32
@@ -198,8 +207,35 @@ def map_rows(
     if not len(features):
         return function(jnp.zeros((0, w.shape[1]), dtype), *rows, *shared)
     like = jax.eval_shape(of_chunk, jnp.zeros((), int), wide)
-    results = jax.tree.map(lambda part: jnp.zeros((len(features), *part.shape[1:]), part.dtype), like)
+    results = jax.tree.map(lambda part: zeros((len(features), *part.shape[1:]), part.dtype, features), like)
     return jax.lax.fori_loop(0, passes.count, place, results)
+
+
+def varying_alike(tree: Any) -> Any:
+    """Arrays inside a user's shard_map that vary over the same axes of its mesh, all those over which one does.
+
+    A loop carries what varies and what does not as different types. The transpose of this sums the gradients of
+    what does not vary, as a kernel that all devices have, over the devices.
+    """
+    axes = frozenset[str]().union(*map(_axes_of, jax.tree.leaves(tree)))
+    return jax.tree.map(lambda leaf: _varying(leaf, axes), tree)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any, like: Array, spec: tuple[Any, ...] = ()) -> Array:
+    """Zeros that vary over the same axes as another array, spread over explicit ones as `spec` says."""
+    array = jnp.zeros(shape, dtype)
+    array = jax.sharding.reshard(array, PartitionSpec(*spec)) if any(spec) else array
+    return _varying(array, _axes_of(like))
+
+
+def _axes_of(array: Array) -> frozenset[str]:
+    kind: Any = jax.typeof(array)
+    return kind.mat.varying if hasattr(kind, "mat") else kind.vma  # so named until JAX 0.10
+
+
+def _varying(array: Array, axes: frozenset[str]) -> Array:
+    missing = tuple(sorted(axes - _axes_of(array)))
+    return jax.lax.pcast(array, missing, to="varying") if missing else array
 
 
 class Chunks:
@@ -284,7 +320,7 @@ def with_explicit_closure(
     """`loss` as a function that takes, after its arguments, the values of its closure that have derivatives."""
 
     def like(row: Array) -> Array:
-        return jnp.zeros((length, *row.shape[1:]), row.dtype)
+        return zeros((length, *row.shape[1:]), row.dtype, row)
 
-    example = jnp.zeros((length, kernel.shape[1]), dtype), *jax.tree.map(like, rows), *shared
+    example = zeros((length, kernel.shape[1]), dtype, kernel), *jax.tree.map(like, rows), *shared
     return jax.closure_convert(lambda *arguments: loss(*arguments), *example)

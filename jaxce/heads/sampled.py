@@ -15,7 +15,7 @@ from jaxce.heads.arguments import Head
 from jaxce.heads.linear import linear_loss, reduced
 from jaxce.heads.mesh import ClassParallel, manual
 from jaxce.losses import softmax_cross_entropy_with_integer_labels, unit_vectors
-from jaxce.losses.numerics import computed_dtype
+from jaxce.losses.numerics import computed_dtype, spec_of
 
 LEFT_OUT = "weights of 0 leave examples out"
 
@@ -293,7 +293,9 @@ def _sample(
         return first + classes, place
 
     axes, over = _devices(parallel)
-    return manual(parallel, axes, of_device, (P(), P()), (P(axes), P()))(key, labels)
+    spec = P(*spec_of(labels))
+    classes, place = manual(parallel, axes, of_device, (P(), P()), (P(axes), P()))(key, replicated(labels))
+    return classes, jax.sharding.reshard(place, spec) if any(spec) else place
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -315,6 +317,11 @@ def _propose(
     return manual(parallel, axes, of_device, P(), (P(axes), P(axes)))(key)
 
 
+def replicated(array: Array) -> Array:
+    """An array that is spread over explicit axes, on each of their devices."""
+    return jax.sharding.reshard(array, P()) if any(spec_of(array)) else array
+
+
 @partial(jax.jit, static_argnums=0, static_argnames="of_everybody")
 def columns(
     parallel: ClassParallel | None, kernel: Array, classes: Array, *, of_everybody: bool = False
@@ -330,7 +337,8 @@ def columns(
         own = classes - first
         own = jnp.where(own < 0, count, own)  # a negative index would count from the end
         if not (axes and of_everybody):
-            return kernel.at[:, own].get(mode="fill", fill_value=jnp.nan)
+            out = P(None, *spec_of(own)) if any(spec_of(own)) else None
+            return replicated(kernel).at[:, own].get(mode="fill", fill_value=jnp.nan, out_sharding=out)
         found = _total(axes, kernel.at[:, own].get(mode="fill", fill_value=0))
         is_class = (classes >= 0) & (classes < num_classes)
         return jnp.where(is_class[None], found, jnp.nan)
