@@ -46,6 +46,7 @@ def test_the_example_has_a_formula_and_a_loss():
     assert [path for path, _ in BLOCKS] == ["jaxce/losses/definitions.py", "jaxce/losses/softmax.py"]
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_example_verifies(copy):
     found = run(copy, VERIFY)
     assert found.stdout.count("right ") >= 5, found.stderr

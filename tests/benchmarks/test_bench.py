@@ -14,6 +14,7 @@ def sleeps(seconds, steps=1):
     return Contender(lambda: time.sleep(seconds * steps), steps)
 
 
+@pytest.mark.slow
 def test_times_are_of_one_step_without_the_first_turn():
     turns = []
 

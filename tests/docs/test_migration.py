@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import jaxce
+
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
@@ -109,3 +111,15 @@ def test_where_the_numbers_differ_ours_are_those_of_the_page(title, their_call, 
 @pytest.mark.filterwarnings("ignore")
 def test_where_the_numbers_differ_theirs_are_those_of_the_page(title, their_call, they_give, our_call, we_give):
     check(theirs(title, their_call), they_give)
+
+
+def test_smoothing_over_the_other_classes_is_converted_as_the_page_says():
+    assert "`label_smoothing=ε * V / (V - 1)`" in SHARED
+    scope, epsilon = arrays(), 0.1
+    z, y, num_classes = scope["z"], scope["y"], scope["z"].shape[1]
+    off = epsilon / (num_classes - 1)
+    targets = np.where(np.arange(num_classes) == y[:, None], 1 - epsilon, off)
+    found = jaxce.softmax_cross_entropy_with_integer_labels(
+        z, y, label_smoothing=epsilon * num_classes / (num_classes - 1)
+    )
+    assert_allclose(found, jaxce.softmax_cross_entropy(z, targets.astype(np.float32)), rtol=1e-5)

@@ -251,6 +251,7 @@ def test_a_loss_that_sorts_its_row_is_seen_to_gather_it(rng, mesh):
     assert longest_axis(jax.jit(middle).lower(x, w, y).compile()) >= C
 
 
+@pytest.mark.slow
 def test_a_kernel_of_several_blocks_stays_spread(rng, mesh, monkeypatch):
     monkeypatch.setattr(passes, "BLOCK_BYTES", 4 * D * 100)
     jax.clear_caches()

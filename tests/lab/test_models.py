@@ -184,7 +184,9 @@ def test_a_model_of_the_page_learns_and_resumes(block, page_model, tmp_path):
     assert len(before) > 1000
 
 
-@pytest.mark.parametrize("block", ["linen_model", "nnx_model", "equinox_model"])
+@pytest.mark.parametrize(
+    "block", ["linen_model", *(pytest.param(b, marks=pytest.mark.slow) for b in ("nnx_model", "equinox_model"))]
+)
 def test_dropout_is_of_training_steps_alone(block, page_model, rng):
     model = make_model(Config(model=page_model(block)), 3, (4,))
     inputs = rng.normal(size=(16, 4)).astype(np.float32)
@@ -197,7 +199,7 @@ def test_dropout_is_of_training_steps_alone(block, page_model, rng):
     assert not np.allclose(outputs[2], outputs[4])
 
 
-@pytest.mark.parametrize("block", ["linen_model", "nnx_model"])
+@pytest.mark.parametrize("block", ["linen_model", pytest.param("nnx_model", marks=pytest.mark.slow)])
 def test_batch_statistics_are_carried_and_not_trained(block, page_model, rng):
     config = Config(model=page_model(block), learning_rate=1e-9, batch_size=60, schedule="constant", epochs=2)
     examples = clouds(rng)

@@ -338,12 +338,13 @@ def test_extreme_logits_give_finite_values_and_derivatives(name, which, rng):
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_nan_is_not_hidden(name, rng):
     loss, args = LOSSES[name], arguments(LOSSES[name], rng, batch=(3,))
+    compiled = quick_jit(loss.value_and_grad)
     is_linear = loss.returns == "logits" or "kl_divergence" in name  # whose slope need not know of it
     for which in range(len(args)):
         if args[which].dtype == np.float32 and not (loss.inputs == "features" and which == 1):
             broken = [a.copy() for a in args]
             broken[which][1, 0] = np.nan
-            value, grad = quick_jit(loss.value_and_grad)(*broken)
+            value, grad = compiled(*broken)
             assert np.isnan(value[1]).any()
             assert np.isnan(grad[1]).any() or (is_linear and which == 0)
             assert not np.isnan(value[::2]).any()
@@ -405,17 +406,18 @@ def test_values_are_float32_or_float64_gradients_as_the_inputs(name, rng, float6
 
 
 @pytest.mark.parametrize("name", INTEGER)
-@pytest.mark.parametrize("num_classes", [300, pytest.param(70_000, marks=pytest.mark.slow)])
-def test_class_numbers_may_have_any_integer_dtype(name, num_classes, rng, float64):
+@pytest.mark.parametrize(
+    ("num_classes", "dtypes"), [(300, "ibB"), pytest.param(70_000, "ibBhHIlL", marks=pytest.mark.slow)]
+)
+def test_class_numbers_may_have_any_integer_dtype(name, num_classes, dtypes, rng, float64):
     *before, labels = arguments(LOSSES[name], rng, num_classes=num_classes)
-    every = [(labels % 128).astype(dtype) for dtype in "bBhHiIlL"]  # numbers that each of them can hold
-    first, *others = jax.jit(lambda every: [LOSSES[name].value_and_grad(*before, y) for y in every])(every)
-    for dtype, found in zip("BhHiIlL", others, strict=True):
+    every = [(labels % 128).astype(dtype) for dtype in dtypes]  # numbers that each of them can hold
+    first, *others = quick_jit(lambda every: [LOSSES[name].value_and_grad(*before, y) for y in every])(every)
+    for found in others:
         jax.tree.map(assert_array_equal, found, first)
-        assert_allclose(LOSSES[name].value(*before, every[1].astype(dtype)), first[0], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int8", "int16", "uint32", "int32"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint32"])
 @pytest.mark.parametrize("name", taking("ignore_index"))
 def test_an_ignored_label_is_one_that_labels_can_hold(name, dtype, rng):
     logits, labels = arguments(LOSSES[name], rng)
@@ -576,9 +578,7 @@ def test_labels_of_another_shape_raise_and_never_broadcast(name, rng):
                 function(*before, other)
 
 
-@pytest.mark.parametrize(
-    ("label", "dtype"), [(-1, "int8"), (CLASSES, "uint8"), (2**31 - 1, "int32"), (2**32 - 1, "uint32")]
-)
+@pytest.mark.parametrize(("label", "dtype"), [(-1, "int8"), (CLASSES, "uint8"), (2**32 - 1, "uint32")])
 @pytest.mark.parametrize("name", INTEGER)
 def test_a_label_that_names_no_class_raises_or_is_nan_in_jit(name, label, dtype, rng):
     loss = LOSSES[name]
@@ -699,8 +699,8 @@ def test_an_ignored_label_is_one_integer(name, bad, rng):
         LOSSES[name].value(logits, labels, ignore_index=bad)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("dtype", ["float8_e4m3fn", pytest.param("float4_e2m1fn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", EXPLICIT)
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float4_e2m1fn"])
 def test_floats_of_a_byte_are_computed_in_float32(name, dtype, rng):
     args = [
         jnp.asarray(a).astype(dtype if a.dtype == np.float32 else int) for a in arguments(LOSSES[name], rng)
@@ -716,9 +716,8 @@ def test_dtypes_need_no_implicit_promotion(name, rng):
     loss = LOSSES[name]
     args, options = of_dtype(arguments(loss, rng), jnp.bfloat16), every_option(loss)
     with jax.numpy_dtype_promotion("strict"):
-        for given in ({}, options):
-            jax.eval_shape(lambda *args, given=given: loss.value_and_grad(*args, **given), *args)
-            jax.eval_shape(jax.grad(lambda x, given=given: loss.value(x, *args[1:], **given).sum()), args[0])
+        jax.eval_shape(lambda *args: loss.value_and_grad(*args, **options), *args)
+        jax.eval_shape(jax.grad(lambda x: loss.value(x, *args[1:], **options).sum()), args[0])
 
 
 @pytest.mark.parametrize("name", LOSSES)

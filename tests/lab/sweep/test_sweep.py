@@ -30,6 +30,7 @@ def one_device(monkeypatch):
     monkeypatch.setattr("jaxce.lab.training.loop.make_mesh", lambda batch_size, class_devices: mesh)
 
 
+@pytest.mark.slow
 def test_each_setting_has_the_bits_of_a_run_alone(one_device, tmp_path):
     config = replace(load_config("digits"), widths=(4, 8), epochs=2, clip_norm=1.0, ema_decay=0.9)
     configs = [
@@ -51,6 +52,7 @@ def test_each_setting_has_the_bits_of_a_run_alone(one_device, tmp_path):
         assert tests[place]["accuracy"] == summary["test"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_free_slot_takes_another_setting_as_others_train():
     dataset = DATASETS["iris"](Split(IRIS.valid_fraction, IRIS.test_fraction, 0))
     first, second, late = (replace(IRIS, learning_rate=rate) for rate in (0.1, 0.2, 0.4))
@@ -95,6 +97,7 @@ def test_epochs_of_one_call_are_those_of_many_calls():
     jax.tree.map(np.testing.assert_array_equal, at_once, one_by_one)
 
 
+@pytest.mark.slow
 def test_slots_side_by_side_give_the_numbers_of_turns(monkeypatch):
     dataset = DATASETS["iris"](Split(IRIS.valid_fraction, IRIS.test_fraction, 0))
 

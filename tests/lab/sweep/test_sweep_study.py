@@ -91,6 +91,7 @@ def test_unfinished_settings_wait_again_when_a_process_leaves(join):
         assert other.revive() == 0
 
 
+@pytest.mark.slow
 def test_a_process_without_heartbeats_loses_its_setting(join, monkeypatch):
     monkeypatch.setattr("jaxce.lab.sweep.study.GRACE_SECONDS", 1)
     plan = grid("seed=seeds:1")
