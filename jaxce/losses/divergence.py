@@ -1,6 +1,5 @@
 """Cross-entropy, entropy and divergences of distributions that are given as such, not as logits."""
 
-import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -218,7 +217,7 @@ def js_divergence(
     close = jnp.abs(delta) < 0.5
     d = jnp.where(close, delta, 0)
     of_close = jnp.log1p(-(d**2)) + 2 * d * jnp.arctanh(d)
-    log_m = jnp.log(total) - math.log(2)  # m itself may underflow where p does not
+    log_m = jnp.log(total) - jnp.log(2.0)  # m itself may underflow where p does not
     of_far = jnp.where(p == 0, 0, log_predictions) - log_m
     p_log_ratio = p * jnp.where(close, jnp.log1p(d), of_far)
     q_log_ratio = q * (jnp.log(jnp.where(q == 0, 1, q)) - log_m)
