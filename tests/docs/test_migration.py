@@ -82,8 +82,8 @@ each_different = pytest.mark.parametrize(
 
 def test_the_page_has_tables_for_every_library():
     assert [text.partition("\n")[0] for text in SECTIONS] == TITLES
-    assert [sum(row[0] == title for row in SAME) for title in TITLES] == [13, 21, 16, 7]
-    assert [sum(row[0] == title for row in DIFFERENT) for title in TITLES] == [7, 5, 2, 1]
+    assert [sum(row[0] == title for row in SAME) for title in TITLES] == [13, 21, 17, 7]
+    assert [sum(row[0] == title for row in DIFFERENT) for title in TITLES] == [7, 6, 4, 1]
 
 
 @each_same

@@ -86,8 +86,9 @@ def test_a_run_learns_to_name_them_among_all(way, config, tmp_path):
         assert rows[-1]["train_loss"] < rows[-1]["valid_loss"]
 
 
-@pytest.mark.parametrize("head", [pytest.param("cosface", marks=pytest.mark.slow), None])
-@pytest.mark.parametrize("class_devices", [pytest.param(8, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["cosface", None])
+@pytest.mark.parametrize("class_devices", [8, 2])
 def test_classes_spread_over_devices_are_those_on_one(head, class_devices, config):
     # With a sample of all classes, which is no sample, on one device.
     config = replace(config, num_sampled=CLASSES, **({} if head else NO_HEAD))

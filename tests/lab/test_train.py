@@ -32,6 +32,7 @@ def python(tmp_path, caches):
     return run
 
 
+@pytest.mark.slow
 def test_training_prints_scores_time_and_folder(python, tmp_path, caches):
     done = python(*TRAIN, *TINY)
     assert done.returncode == 0, done.stderr

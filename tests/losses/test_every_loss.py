@@ -28,6 +28,24 @@ def taking(parameter):
     return [n for n, loss in LOSSES.items() if parameter in inspect.signature(loss.value).parameters]
 
 
+def with_slow(*names):
+    """All losses, of which those not named are tried with the slow tests."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in LOSSES]
+
+
+# of what the decorator `loss` does: one of each kind of inputs and labels
+OF_EACH_KIND = with_slow(
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+    "sigmoid_focal_loss",
+    "entropy",
+    "js_divergence",
+    "kl_divergence_with_log_targets",
+    "squared_error",
+    "classification_error",
+    "arcface",
+    "large_margin_softmax",
+)
 LABELLED = [name for name, loss in LOSSES.items() if loss.labels != "none"]
 INTEGER = [name for name, loss in LOSSES.items() if loss.labels == "integer"]
 OF_LOGITS = [name for name, loss in LOSSES.items() if loss.inputs == "logits" and loss.returns == "losses"]
@@ -180,7 +198,7 @@ def test_float32_value_equals_the_exact_definition(name, options, rng):
 # Batches, axes, masks.
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_a_batch_is_its_examples_also_under_vmap_and_jit(name, rng):
     loss = LOSSES[name]
     args = arguments(loss, rng)  # NumPy's
@@ -194,7 +212,7 @@ def test_a_batch_is_its_examples_also_under_vmap_and_jit(name, rng):
     jax.tree.map(near, loss.value_and_grad(*args), mapped)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_an_empty_batch_has_no_losses_and_no_gradients(name, rng):
     args = arguments(LOSSES[name], rng, batch=(0,))
     value, grad = LOSSES[name].value_and_grad(*args)
@@ -335,7 +353,7 @@ def test_extreme_logits_give_finite_values_and_derivatives(name, which, rng):
         assert np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_a_nan_is_not_hidden(name, rng):
     loss, args = LOSSES[name], arguments(LOSSES[name], rng, batch=(3,))
     compiled = quick_jit(loss.value_and_grad)
@@ -379,7 +397,7 @@ def of_dtype(args, dtype):
     return [jnp.asarray(a).astype(dtype if a.dtype == np.float32 else int) for a in args]
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_half_precision_is_computed_in_float32(name, rng):
     loss = LOSSES[name]
     half = of_dtype(arguments(loss, rng), jnp.bfloat16)
@@ -391,7 +409,7 @@ def test_half_precision_is_computed_in_float32(name, rng):
         assert_array_equal(reverse, closed)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_values_are_float32_or_float64_gradients_as_the_inputs(name, rng, float64):
     for dtype, of_value in (
         (jnp.bfloat16, "float32"),
@@ -449,12 +467,7 @@ def test_eight_devices_give_what_one_gives(name, rng):
 
 
 # what gathers in the same way is slow
-EXPLICIT = [
-    n
-    if n in ("softmax_cross_entropy_with_integer_labels", "large_margin_softmax")
-    else pytest.param(n, marks=pytest.mark.slow)
-    for n in LOSSES
-]
+EXPLICIT = with_slow("softmax_cross_entropy_with_integer_labels", "large_margin_softmax")
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
@@ -602,7 +615,7 @@ def test_a_label_that_names_no_class_raises_or_is_nan_in_jit(name, label, dtype,
         assert is_nan[1].all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_inputs_that_are_not_floating_point_raise(name, rng):
     inputs, *rest = arguments(LOSSES[name], rng)
     for function in (LOSSES[name].value, LOSSES[name].grad):
@@ -711,7 +724,7 @@ def test_floats_of_a_byte_are_computed_in_float32(name, dtype, rng):
     assert_allclose(value, right, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_dtypes_need_no_implicit_promotion(name, rng):
     loss = LOSSES[name]
     args, options = of_dtype(arguments(loss, rng), jnp.bfloat16), every_option(loss)
@@ -720,7 +733,7 @@ def test_dtypes_need_no_implicit_promotion(name, rng):
         jax.eval_shape(jax.grad(lambda x: loss.value(x, *args[1:], **options).sum()), args[0])
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_lists_are_taken_for_arrays(name, rng):
     args = arguments(LOSSES[name], rng)
     of_lists = LOSSES[name].value_and_grad(*(a.tolist() for a in args))

@@ -201,6 +201,7 @@ def test_kinks_give_no_false_alarm():
     assert jaxce.verify(lambda z, y: jax.nn.relu(z - y).sum(-1), z, np.ones((2, 2), "f") * 0.3)
 
 
+@pytest.mark.slow
 def test_a_large_batch_is_checked_in_part(rng):
     z = rng.normal(size=(64, 50)).astype("f")
     assert jaxce.verify(INTEGER.value, z, rng.integers(0, 50, 64), grad=INTEGER.grad)

@@ -137,6 +137,7 @@ def test_a_sweep_without_results_fails(tmp_path):
         sweep(grid("learning_rate=1e30,2e30"), tmp_path / "sweep", None, resume=False, parallel=None)
 
 
+@pytest.mark.slow
 def test_settings_that_differ_in_numbers_are_one_program(tmp_path, monkeypatch, caplog):
     programs = []
 

@@ -127,6 +127,7 @@ def embedding(head, degree=None):
     return EmbeddingTask(SOFTMAX, 3, width=4, head=head, degree=degree, has_unseen=True)
 
 
+@pytest.mark.slow
 def test_without_a_head_a_linear_layer_classifies_features(features):
     _, params, labels = features
     # By logits all are of class 0, whose vector is long; by cosines, of class 2.
