@@ -91,6 +91,7 @@ def test_our_call_gives_the_numbers_of_the_page(title, their_call, our_call, giv
     check(ours(our_call), gives)
 
 
+@pytest.mark.slow
 @each_same
 @pytest.mark.filterwarnings("ignore")  # theirs
 def test_their_call_gives_the_numbers_of_ours(title, their_call, our_call, gives):
@@ -107,6 +108,7 @@ def test_where_the_numbers_differ_ours_are_those_of_the_page(title, their_call, 
     assert they_give != we_give
 
 
+@pytest.mark.slow
 @each_different
 @pytest.mark.filterwarnings("ignore")
 def test_where_the_numbers_differ_theirs_are_those_of_the_page(title, their_call, they_give, our_call, we_give):

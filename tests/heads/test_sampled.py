@@ -80,6 +80,7 @@ def test_of_the_other_classes_each_is_as_likely_to_be_sampled(rng):
     assert 30 < (z**2).sum() * 61 / 62 < 100
 
 
+@pytest.mark.slow
 def test_partial_fc_with_all_classes_is_the_full_loss(rng, maybe_parallel):
     x, w, b, y = arrays(rng, maybe_parallel)
 

@@ -40,6 +40,7 @@ def network(name, num_outputs, widths=None):
     return adapt(built_in(name, num_outputs, widths), wrap=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "num_outputs", "widths"), MODELS)
 def test_a_batch_is_its_examples(name, num_outputs, widths, rng):
     model = network(name, num_outputs, widths)
@@ -104,6 +105,7 @@ def test_a_linear_model_starts_at_zero_and_is_linear():
     np.testing.assert_array_equal(model.apply(params, jnp.array([[1.0, 0, 2]]), None)[0], [[18.0, 31.0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 8, 8, 1), (3, 5, 7, 4), (1, 1, 2, 3)])
 def test_convolution_by_patches_equals_the_compilers(shape, rng):
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)

@@ -227,7 +227,7 @@ def test_without_a_class_there_is_no_loss(name, rng):
             LOSSES[name].value(*args)
 
 
-@pytest.mark.parametrize("axis", [-2, (2, 0)], ids=str)
+@pytest.mark.parametrize("axis", [(2, 0), pytest.param(-2, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", [name for name in taking("axis") if not is_by_component(LOSSES[name])])
 def test_the_classes_may_lie_along_any_axes(name, axis, rng):
     loss, shape = LOSSES[name], (2, 3, 4)
@@ -325,7 +325,7 @@ def test_a_row_of_minus_infinity_costs_nothing(name, rng):
 GRID = np.float32([-1e4, -104, -89, -87.5, -50, -17, -1e-30, 0, 17, 50, 87.5, 89, 104, 1e4])
 
 
-@pytest.mark.parametrize("which", ["default", "every option"])
+@pytest.mark.parametrize("which", ["every option", pytest.param("default", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", OF_LOGITS)
 def test_extreme_logits_give_finite_values_and_derivatives(name, which, rng):
     loss = LOSSES[name]

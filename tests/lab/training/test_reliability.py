@@ -214,6 +214,7 @@ def test_a_run_killed_before_it_began_can_be_started_again(tmp_path):
 # Signals
 
 
+@pytest.mark.slow
 def test_a_signal_saves_and_stops_with_one_line(front_door, tmp_path):
     workdir = tmp_path / "run"
     process = front_door("--epochs", 100_000, "--checkpoint-seconds", 3600, "--workdir", workdir)
