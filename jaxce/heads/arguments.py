@@ -119,9 +119,7 @@ def split_where(
     """A mask as (rows [N], classes of each row [N, C], classes of all rows [1, C]), one of them not None."""
     if where is None:
         return None, None, None
-    mask = checks.as_array(where)
-    if mask.dtype != bool:
-        raise TypeError(f"where must be boolean, but has dtype {mask.dtype}: compare it, as in where > 0")
+    mask = checks.as_mask(where)
     if mask.shape == batch:
         return mask.reshape(-1), None, None
     logits = (*batch, num_classes)

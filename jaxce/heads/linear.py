@@ -14,8 +14,6 @@ from jaxce.losses import adjustments
 from jaxce.losses.numerics import computed_dtype, softmax
 from jaxce.losses.softmax import softmax_cross_entropy, softmax_cross_entropy_with_integer_labels
 
-LEFT_OUT = "where, weights or ignore_index leave examples out"
-
 
 def linear_softmax_cross_entropy(
     features: Float[ArrayLike, "*batch features"],
@@ -84,7 +82,8 @@ def linear_softmax_cross_entropy(
     rows, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
     weights = arguments.as_weights(weights, head.batch)
     keep = arguments.kept_rows(labels, head.batch, rows, ignore_index, weights)
-    labels = arguments.as_softmax_labels(labels, head.batch, num_classes, keep, LEFT_OUT)
+    left_out = "where, weights or ignore_index leave examples out"
+    labels = arguments.as_softmax_labels(labels, head.batch, num_classes, keep, left_out)
     if row_mask is not None:
         keep = row_mask.any(-1) if keep is None else keep & row_mask.any(-1)
     options = arguments.softmax_options(
@@ -235,9 +234,8 @@ def linear_token_statistics(
     chunk, num_classes = arguments.as_chunk(chunk_size), head.kernel.shape[1]
     rows, row_mask, class_mask = arguments.split_where(where, head.batch, num_classes)
     keep = arguments.kept_rows(labels, head.batch, rows, ignore_index)
-    labels = arguments.as_class_numbers(
-        labels, head.batch, num_classes, keep, LEFT_OUT.replace(", weights", "")
-    )
+    left_out = "where or ignore_index leave examples out"
+    labels = arguments.as_class_numbers(labels, head.batch, num_classes, keep, left_out)
     options = arguments.softmax_options(
         num_classes, soft_cap, class_weights=class_weights, label_smoothing=label_smoothing, z_loss=z_loss
     )

@@ -129,13 +129,18 @@ def _explicit_axes(features: Array) -> tuple[str, ...]:
     return () if over is None else (over,) if isinstance(over, str) else tuple(over)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
 def _of_own_rows(call: tuple[Any, ...], total: bool, features: Array, *rest: Any) -> Any:
     """A function of passes.py, where rows are spread over explicit axes on each device's own rows."""
     function, *static = call
-    axes = _explicit_axes(features)
-    if not axes:
+    if not _explicit_axes(features):
         return function(*static, features, *rest)
+    return _over_explicit(call, total, features, *rest)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _over_explicit(call: tuple[Any, ...], total: bool, features: Array, *rest: Any) -> Any:
+    function, *static = call
+    axes = _explicit_axes(features)
 
     def of_device(features: Array, *rest: Any) -> Any:
         found = function(*static, features, *rest)

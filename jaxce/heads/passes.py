@@ -309,7 +309,7 @@ def product(a: Array, b: Array, dtype: Any) -> Array:
 
 
 def in_one_dtype(features: Array, kernel: Array) -> tuple[Array, Array]:
-    """Both in the dtype of the products: bfloat16 stays so, for speed; narrower floats have no gradients."""
+    """Both in the dtype of the products: bfloat16 stays so, for speed; others are too narrow for gradients."""
     dtype = kernel.dtype if features.dtype == kernel.dtype == jnp.bfloat16 else computed_dtype(features, kernel)
     return features.astype(dtype), kernel.astype(dtype)
 

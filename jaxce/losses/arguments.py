@@ -138,7 +138,6 @@ class Arguments:
             if check.is_fixed(value):
                 fixed.append((name, value))
             elif value is not None:
-                is_per_class = axes is None and per_class and np.ndim(value) == 1
-                options[name] = value.reshape(per_class) if is_per_class else value
+                options[name] = value.reshape(per_class) if per_class and np.ndim(value) == 1 else value
         layout = Layout(self.labels, axes, self.own_dtype, tuple(fixed))
         return Checked(layout, inputs, kernel, labels, mask, keep, options)

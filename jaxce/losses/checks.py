@@ -268,7 +268,9 @@ def advice_for(name: str, values: np.ndarray) -> str:
         return f"use ({name} + 1) / 2 if they are −1 and 1"
     if np.isin(values, (-1, 0, 1)).all():
         return f"use where={name} >= 0 if −1 is unknown"
-    return "for class numbers, take softmax_cross_entropy_with_integer_labels"
+    if (values == np.round(values)).all():
+        return "for class numbers, take softmax_cross_entropy_with_integer_labels"
+    return f"{name} are probabilities, or 0 and 1"
 
 
 def as_distributions(name: str, labels: Any, other: str, inputs: Array, kind: str) -> Array:
@@ -329,9 +331,7 @@ def split_where(
     where: Any, logits: Array, axes: tuple[int, ...], name: str = "logits"
 ) -> tuple[Array | None, Array | None]:
     """A mask as (examples [*batch] or None, classes [logits' shape] or None), by its shape."""
-    mask = as_array(where)
-    if mask.dtype != bool:
-        raise TypeError(f"where must be boolean, but has dtype {mask.dtype}: compare it, as in where > 0")
+    mask = as_mask(where)
     batch = tuple(n for a, n in enumerate(logits.shape) if a not in axes)
     if mask.shape == batch:
         return mask, None
@@ -345,11 +345,17 @@ def split_where(
     return None, jnp.broadcast_to(mask, logits.shape)
 
 
-def split_components(where: Any, inputs: Array, name: str) -> Array:
-    """A mask of components, of the inputs' shape, of which any axis may have length 1 to repeat."""
+def as_mask(where: Any) -> Array:
+    """`where` as a JAX array; TypeError unless it is boolean."""
     mask = as_array(where)
     if mask.dtype != bool:
         raise TypeError(f"where must be boolean, but has dtype {mask.dtype}: compare it, as in where > 0")
+    return mask
+
+
+def split_components(where: Any, inputs: Array, name: str) -> Array:
+    """A mask of components, of the inputs' shape, of which any axis may have length 1 to repeat."""
+    mask = as_mask(where)
     if mask.ndim != inputs.ndim or any(a not in (1, b) for a, b in zip(mask.shape, inputs.shape, strict=True)):
         raise ValueError(
             f"where has shape {mask.shape} but {name} {inputs.shape}: give {inputs.shape} to mask components; "

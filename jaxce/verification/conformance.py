@@ -1,10 +1,9 @@
 """`jaxce conform`: anybody's implementation of a loss, held to what the losses of jaxce are held to."""
 
 import math
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -15,20 +14,16 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxce.losses import LOSSES, Loss
 from jaxce.verification import samples
 from jaxce.verification.checks import Check, attempt, relative
-from jaxce.verification.engine import SECOND, Examination
+from jaxce.verification.engine import SECOND
 from jaxce.verification.implementations import Implementation, implementation_of
-from jaxce.verification.suite import against_limits, examination, limits_at_infinity, sizes_of
+from jaxce.verification.misuse import label_types, misuse
+from jaxce.verification.suite import against_limits, limits_at_infinity
+from jaxce.verification.trial import CLASSES, CLOSE, Cases, Trial, case, same
 
-CLASSES = samples.FEW
-MANY_CLASSES = 300  # more than a byte can count
 NUM_DEVICES = 4
-CLOSE = 1e-5  # relative, of numbers that are the same but for rounding in float32
 
 # Losses of inputs and labels alone, one a row or component: what others implement.
 LIKE = {name: loss for name, loss in LOSSES.items() if loss.returns == "losses" and loss.labels != "none"}
-
-
-Cases = Iterator[Check]
 
 
 @dataclass(frozen=True)
@@ -42,52 +37,6 @@ class Result:
 
     area: str
     check: Check
-
-
-@dataclass(frozen=True)
-class Trial:
-    """An implementation and the loss of jaxce whose definition it should follow."""
-
-    implementation: Implementation
-    loss: Loss
-
-    @property
-    def rng(self) -> np.random.Generator:
-        """A new one each time, seeded by the loss: every implementation of it is tried at the same points."""
-        return np.random.default_rng(zlib.crc32(self.loss.name.encode()))
-
-    @cached_property
-    def fast(self) -> Implementation:
-        """Under jit, unless it cannot be compiled."""
-        try:
-            self.implementation.compiled.value(*self.points("tame", np.float32))
-        except Exception:  # the area "jit" says which
-            return self.implementation
-        return self.implementation.compiled
-
-    @property
-    def by_rows(self) -> bool:
-        """Whether there is a loss for each row."""
-        return samples.by_rows(self.loss)
-
-    def points(self, kind: str, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels of a kind: tame, hostile, certain or masked."""
-        dtype = jnp.dtype(dtype)
-        if kind == "certain":
-            return samples.hard(self.loss, CLASSES, dtype)
-        if kind == "masked":
-            return samples.masked(self.loss, self.rng, CLASSES, dtype)
-        rows = getattr(samples, kind)(self.loss.inputs, self.rng, 4, CLASSES)
-        return samples.with_labels(self.loss, rows, self.rng, dtype)
-
-    def examination(self, x: np.ndarray, y: np.ndarray, dtype: Any, *, exactly: bool = False) -> Examination:
-        """The truth at points, and how far from it results of this dtype may be."""
-
-        def of_dtype(x: Any, y: Any) -> Any:
-            return jnp.zeros(x.shape[:1] if self.by_rows else x.shape, dtype)
-
-        sizes = np.zeros(x.shape) if exactly else sizes_of(self.loss, x)
-        return examination(self.loss, {}, of_dtype, x, y, self.rng, sizes=sizes, grads={})
 
 
 def conform(name: str, like: str) -> tuple[Implementation, list[Result]]:
@@ -104,20 +53,15 @@ def conform(name: str, like: str) -> tuple[Implementation, list[Result]]:
         ValueError: There is no such function, or it is of another kind.
     """
     loss = LIKE[like]
-    x, y = Trial(Implementation("", loss.value), loss).points("tame", np.float32)
-    found = implementation_of(name, x, y, x.shape[:1] if samples.by_rows(loss) else x.shape)
+    own = Trial(Implementation("", loss.value), loss)
+    x, y = own.points("tame", np.float32)
+    found = implementation_of(name, x, y, own.shape_of(x))
     trial = Trial(found, loss)
     return found, [
         Result(area, check)
         for area, cases in AREAS.items()
         for check in attempt(area, partial(list, cases(trial)))
     ]
-
-
-def case(name: str, find: Callable[..., Check], *args: Any) -> Check:
-    """A check under the name of its case; what the implementation raises is what is wrong with it."""
-    check = attempt(name, lambda: [find(*args)])[0]
-    return Check(name, check.error, check.limit, check.note, check.unit)
 
 
 # Exactness.
@@ -161,9 +105,6 @@ def half_precision(trial: Trial) -> Cases:
     for dtype in ("bfloat16", "float16"):
         yield case(f"values, {dtype}", value_at, trial, "tame", dtype)
         yield case(f"gradients, {dtype}", gradient_at, trial, "tame", dtype)
-
-
-# Masks and infinities.
 
 
 def infinities(trial: Trial) -> Cases:
@@ -210,7 +151,7 @@ def slopes_at(trial: Trial, kind: str) -> Check:
 def cotangents(trial: Trial) -> Cases:
     """Gradients of weighed sums."""
     x, y = trial.points("tame", np.float32)
-    shape = x.shape[:1] if trial.by_rows else x.shape
+    shape = trial.shape_of(x)
     one = cache(lambda: trial.fast.reverse(x, y, np.ones(shape)))
 
     def scaled(by: np.ndarray) -> Check:
@@ -246,21 +187,13 @@ def hessians(trial: Trial) -> Cases:
 # Transformations.
 
 
-def same(found: Callable[[], np.ndarray], right: Callable[[], np.ndarray]) -> Check:
-    """Numbers that differ in nothing but how they were come by."""
-    theirs, ours = found(), right()
-    if theirs.shape != ours.shape:
-        return Check("", math.inf, 0.0, f"the shape is {theirs.shape}, not {ours.shape}", "")
-    return Check("", relative(theirs.astype(np.float64), ours.astype(np.float64)), CLOSE, "not the same", "")
-
-
 def transformed(trial: Trial) -> Cases:
     """Of batches of examples and of batches."""
     x, y = trial.points("tame", np.float32)
     x, y = x[: len(x) // 2 * 2], y[: len(x) // 2 * 2]
     tried, vmap = trial.fast, trial.implementation.transforms.vmap
     value = partial(tried.value, x, y)
-    ones = np.ones(x.shape[:1] if trial.by_rows else x.shape)
+    ones = np.ones(trial.shape_of(x))
 
     def sums(x: Any, y: Any) -> Any:
         return tried.function(x, y).sum()
@@ -280,18 +213,18 @@ def transformed(trial: Trial) -> Cases:
 
 def compiled(trial: Trial) -> Cases:
     """Compiled and eager alike."""
-    if trial.implementation.library != "jax":
+    if trial.implementation.framework != "jax":
         return
     x, y = trial.points("tame", np.float32)
     eager, compiled = trial.implementation, trial.implementation.compiled
-    ones = np.ones(x.shape[:1] if trial.by_rows else x.shape)
+    ones = np.ones(trial.shape_of(x))
     yield case("values", same, partial(compiled.value, x, y), partial(eager.value, x, y))
     yield case("gradients", same, partial(compiled.reverse, x, y, ones), partial(eager.reverse, x, y, ones))
 
 
 def sharded(trial: Trial) -> Cases:
     """Spread over devices and on one alike."""
-    if trial.implementation.library != "jax" or jax.device_count() < NUM_DEVICES:
+    if trial.implementation.framework != "jax" or jax.device_count() < NUM_DEVICES:
         return
     x, y = trial.points("tame", np.float32)
     x, y = x[: len(x) // NUM_DEVICES * NUM_DEVICES], y[: len(x) // NUM_DEVICES * NUM_DEVICES]
@@ -324,121 +257,6 @@ def sharded(trial: Trial) -> Cases:
         yield case(f"{words} mesh, examples", same, partial(spread, axes, examples), alone)
         yield case(f"{words} mesh, classes", same, partial(spread, axes, classes), alone)
     yield case("shard_map", same, shards, alone)
-
-
-# Misuse.
-
-
-RIGHT = Check("", 0.0, 0.0, "", "")
-
-
-def refused(run: Callable[[], np.ndarray]) -> Check:
-    """An error, and nothing else."""
-    try:
-        found = run()
-    except Exception:
-        return RIGHT
-    return Check("", math.inf, 0.0, f"gives losses of shape {found.shape}, no error", "")
-
-
-def no_number(run: Callable[[], np.ndarray]) -> Check:
-    """An error, or NaN: what a mistake should give."""
-    try:
-        found = run().astype(np.float64)
-    except Exception:
-        return RIGHT
-    if found.size and np.isnan(found).all():
-        return RIGHT
-    shown = np.array2string(found, precision=4, threshold=8)
-    return Check("", math.inf, 0.0, f"gives {shown}, neither an error nor NaN", "")
-
-
-def error_or(right: np.ndarray, run: Callable[[], np.ndarray]) -> Check:
-    """An error, or what is meant."""
-    try:
-        found = run()
-    except Exception:
-        return RIGHT
-    return same(lambda: found, lambda: right)
-
-
-def misuse(trial: Trial) -> Cases:
-    """Mistakes that should not give a number."""
-    kinds = {"": trial.implementation}
-    if trial.implementation.library == "jax":
-        kinds[", jit"] = trial.implementation.compiled
-    x, y = trial.points("tame", np.float32)
-    right = trial.fast.value(x, y)
-    for how, tried in kinds.items():
-        for words, labels in wrong_labels(trial.loss, y):
-            some, ones = x[: len(labels)], np.ones((len(labels), *right.shape[1:]))
-            yield case(f"{words}{how}", no_number, partial(tried.value, some, labels))
-            yield case(f"{words}, gradient{how}", no_number, partial(tried.reverse, some, labels, ones))
-    tried = trial.implementation
-    for words, inputs, labels in wrong_shapes(trial.loss, x, y):
-        yield case(words, refused, partial(tried.value, inputs, labels))
-    if trial.loss.labels == "integer":
-        yield case("labels (N, 1)", error_or, right, lambda: tried.value(x, y[:, None]).reshape(-1))
-        yield case("labels as floats", error_or, right, partial(tried.value, x, y.astype(np.float32)))
-    if trial.loss.inputs == "logits":
-        whole = np.round(3 * x).astype(np.int32)
-        of_whole = trial.fast.value(whole.astype(np.float32), y)
-        yield case("inputs as integers", error_or, of_whole, partial(tried.value, whole, y))
-    yield case("inputs that are NaN", no_number, partial(tried.value, x[:2] * np.nan, y[:2]))
-
-
-def wrong_labels(loss: Loss, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Labels that mean nothing."""
-    if loss.labels == "integer":
-        yield "label C", np.full_like(y[:2], CLASSES)
-        yield "label −1", np.full_like(y[:2], -1)
-    elif loss.labels == "binary":
-        yield "label 255", np.full_like(y[:2], 255)
-        yield "label −1", np.full_like(y[:2], -1)
-    elif loss.labels != "log_distribution":
-        yield "labels that are NaN", np.full_like(y[:2], np.nan)
-
-
-def wrong_shapes(loss: Loss, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Inputs and labels of which one does not fit the other."""
-    yield "one label for N inputs", x, y[:1]
-    yield "N + 1 inputs for N labels", np.concatenate([x, x[:1]]), y
-    if y.ndim == 1:
-        return
-    yield "labels (N,) for inputs (N, C)", x, y[:, 0]
-    if samples.by_rows(loss):
-        yield "labels (N, 1) for inputs (N, C)", x, y[:, :1]
-    else:
-        yield "labels (N,) for inputs (N, 1)", x[:, :1], y[:, 0]
-
-
-def label_types(trial: Trial) -> Cases:
-    """Every dtype of whole numbers, with more classes than a byte can count."""
-    tried = trial.fast
-    if trial.loss.labels == "integer":
-        x = trial.rng.normal(0, 2, (2, MANY_CLASSES)).astype(np.float32)
-        y = np.array([3, 100])
-        dtypes = ["int8", "uint8", "int16", "uint16", "int32", "uint32"]
-    elif trial.loss.labels == "binary":
-        x = trial.rng.normal(0, 2, (2, CLASSES)).astype(np.float32)
-        y = np.array([[0, 1, 0, 0], [1, 0, 0, 1]])
-        dtypes = ["bool", "int8", "uint8", "int32"]
-    else:
-        return
-    floats = y if trial.loss.labels == "integer" else y.astype(np.float32)
-    ones = np.ones(x.shape[:1] if trial.by_rows else x.shape, np.float32)
-    right = np.concatenate([tried.value(x, floats).ravel(), tried.reverse(x, floats, ones).ravel()])
-
-    def both(x: Any, y: Any, ones: Any) -> Any:
-        value, back = tried.transforms.vjp(lambda x: tried.function(x, y), x)[:2]
-        return {"value": value, "gradient": back(ones)[0]}
-
-    def run(dtype: str) -> np.ndarray:
-        found = tried.run(both, x, y.astype(dtype), ones)
-        return np.concatenate([found["value"].ravel(), found["gradient"].ravel()])
-
-    for dtype in dtypes:
-        yield case(dtype, error_or, right, partial(run, dtype))
 
 
 AREAS: dict[str, Callable[[Trial], Cases]] = {

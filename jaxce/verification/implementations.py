@@ -22,45 +22,45 @@ from jaxce.verification.engine import SECOND
 
 @dataclass(frozen=True)
 class Implementation:
-    """A function `loss(inputs, labels)` of one library's arrays.
+    """A function `loss(inputs, labels)` of one framework's arrays.
 
     Attributes:
         name: What it was found by.
         function: The function.
-        library: `jax` or `torch`.
+        framework: `jax` or `torch`.
     """
 
     name: str
     function: Callable[[Any, Any], Any]
-    library: str = "jax"
+    framework: str = "jax"
 
     @property
     def label_dtype(self) -> Any:
-        """The dtype in which the library's documentation has class numbers."""
-        return np.int32 if self.library == "jax" else np.int64
+        """The dtype in which the framework's documentation has class numbers."""
+        return np.int32 if self.framework == "jax" else np.int64
 
     @property
     def transforms(self) -> Any:
-        """The module with the library's `grad`, `jvp`, `vjp` and `vmap`."""
-        return jax if self.library == "jax" else importlib.import_module("torch.func")
+        """The module with the framework's `grad`, `jvp`, `vjp` and `vmap`."""
+        return jax if self.framework == "jax" else importlib.import_module("torch.func")
 
     @cached_property
     def compiled(self) -> "Implementation":
         """The same under jax.jit; in torch, as it is."""
-        return Implementation(self.name, jax.jit(self.function)) if self.library == "jax" else self
+        return Implementation(self.name, jax.jit(self.function)) if self.framework == "jax" else self
 
     @cached_property
     def versions(self) -> str:
-        """The package that the function is of, and the library that it runs in, with versions."""
+        """The package that the function is of, and the framework that it runs in, with versions."""
         package = getattr(self.function, "__module__", "").partition(".")[0]
-        found = dict.fromkeys([*packages_distributions().get(package, ()), self.library])
+        found = dict.fromkeys([*packages_distributions().get(package, ()), self.framework])
         return ", ".join(f"{name} {_version(name)}" for name in found)
 
     def run(self, program: Callable[..., Any], x: np.ndarray, *rest: Any) -> Any:
-        """What a program of the library's arrays gives for NumPy's: a NumPy array, or a dictionary of them."""
+        """What a program of the framework's arrays gives for NumPy's, as NumPy's."""
         with warnings.catch_warnings(), jax.enable_x64(x.dtype == np.float64):
             warnings.simplefilter("ignore")  # what is wrong is in the numbers
-            if self.library == "jax":
+            if self.framework == "jax":
                 return jax.tree.map(np.asarray, program(*map(jnp.asarray, (x, *rest))))
             return jax.tree.map(_of_tensor, program(*map(_as_tensor, (x, *rest))))
 
@@ -69,7 +69,7 @@ class Implementation:
         return self.run(self.function, x, self.labelled(y))
 
     def labelled(self, y: np.ndarray) -> np.ndarray:
-        """Labels as the library's documentation has them."""
+        """Labels as the framework's documentation has them."""
         return y.astype(self.label_dtype) if np.issubdtype(y.dtype, np.integer) else y
 
     def reverse(self, x: np.ndarray, y: np.ndarray, cotangents: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def _module(where: str) -> ModuleType:
 
 
 def implementation_of(name: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> Implementation:
-    """The implementation of this name, of the library whose arrays it takes.
+    """The implementation of this name, of the framework whose arrays it takes.
 
     Args:
         name: MODULE:FUNCTION.
@@ -161,10 +161,10 @@ def implementation_of(name: str, x: np.ndarray, y: np.ndarray, shape: tuple[int,
     """
     function = find_function(name)
     problem: Exception | None = None
-    for library in ("jax", "torch"):
-        if library == "torch" and not find_spec("torch"):
+    for framework in ("jax", "torch"):
+        if framework == "torch" and not find_spec("torch"):
             continue
-        found = Implementation(name, function, library)
+        found = Implementation(name, function, framework)
         try:
             value = found.value(x, y)
         except Exception as error:

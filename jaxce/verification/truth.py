@@ -212,3 +212,15 @@ def weighed(loss: BatchLoss, weights: np.ndarray, x: Any, y: Any) -> Array:
 def widened(array: np.ndarray) -> np.ndarray:
     """In float64, if it holds floating-point numbers."""
     return array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+
+def far_out(definition: BatchLoss, x: np.ndarray, y: Any) -> np.ndarray | None:
+    """The inputs, large where they are infinite and the definition is 0·∞; None if all are finite."""
+    if np.isfinite(x.astype(np.float64)).all():
+        return None
+    wide = widened(x)
+    with jax.enable_x64(True):
+        undefined = np.isnan(np.asarray(definition(wide, jax.tree.map(widened, y))))
+    undefined = undefined.reshape(undefined.shape + (1,) * (x.ndim - undefined.ndim))
+    largest = 4 * max(np.abs(wide[np.isfinite(wide)]).max(initial=0), 1e4)
+    return np.where(undefined, np.clip(wide, -largest, largest), wide)

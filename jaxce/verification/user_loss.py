@@ -96,6 +96,7 @@ def verify(
     try:
         from jaxce.verification.checks import Check
         from jaxce.verification.engine import MODES, Examination
+        from jaxce.verification.truth import far_out
     except ModuleNotFoundError as error:
         raise ImportError('verify needs the extra "verify": pip install "jaxce[verify]"') from error
 
@@ -131,23 +132,11 @@ def verify(
         np.random.default_rng(0),
         independent=independent,
         whole=definition is None,
-        stand_in=None if truth is None else _far_out(truth, x, y),
+        stand_in=None if truth is None else far_out(truth, x, y),
         modes=modes,
         grads={"closed form": grad} if grad else {},
     )
     return Verdict(tuple(examination.checks()))
-
-
-def _far_out(definition: UserLoss, x: np.ndarray, y: Any) -> np.ndarray:
-    """The inputs, and of examples where the definition is 0·∞ large finite ones for infinite ones."""
-    with jax.enable_x64(True):
-        wide = jax.tree.map(
-            lambda a: a.astype(np.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a, (x, y)
-        )
-        undefined = np.isnan(np.asarray(definition(*wide)))
-    largest = 4 * max(np.abs(wide[0][np.isfinite(wide[0])]).max(initial=0), 1e4)
-    undefined = undefined.reshape(undefined.shape + (1,) * (x.ndim - undefined.ndim))
-    return np.where(undefined, np.clip(wide[0], -largest, largest), wide[0])
 
 
 def as_array(inputs: Any) -> np.ndarray:

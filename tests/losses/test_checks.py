@@ -147,7 +147,8 @@ CALLS = [
                 "use where=labels >= 0 if −1 is unknown",
             ),
             ([0.0, 1.0, 2.0], "for class numbers, take softmax_cross_entropy_with_integer_labels"),
-            ([0.0, np.nan, 1.0], "for class numbers, take softmax_cross_entropy_with_integer_labels"),
+            ([0.0, np.nan, 1.0], "labels are probabilities, or 0 and 1"),
+            ([0.0, 1.5, 1.0], "labels are probabilities, or 0 and 1"),
         ]
     ],
     (

@@ -106,7 +106,7 @@ def test_verify_finds_a_planted_error(planted):
 )
 def test_the_losses_of_jaxce_conform(name):
     found, results = conform(f"jaxce:{name}", name)
-    assert found.library == "jax"
+    assert found.framework == "jax"
     assert {each.area: each.check for each in results if not each.check.ok} == {}
     areas = {each.area for each in results}
     assert areas >= AREAS.keys() - {"infinities", "label types", "sharding"}
@@ -177,7 +177,7 @@ def test_a_loss_that_conforms_exits_with_zero(capsys):
 def test_a_loss_of_torch_is_tried_with_tensors():
     pytest.importorskip("torch")
     found, results = conform(f"{PAGE.parent}/conformance.py:torch_kl", "kl_divergence")
-    assert found.library == "torch"
+    assert found.framework == "torch"
     assert short(results) == {"misuse"}
 
 
