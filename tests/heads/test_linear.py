@@ -184,8 +184,11 @@ def test_a_mask_is_of_examples_by_its_shape_alone(n):
 
 def test_an_example_without_a_class_does_not_count_in_the_mean():
     where = np.array([[True, True, False], [False] * 3])
-    mean = linear_softmax_cross_entropy(jnp.ones((2, 4)), jnp.ones((4, 3)), np.array([0, 2]), where=where)
-    assert_allclose(mean, np.log(2), rtol=1e-6)
+    for options in ({}, {"weights": np.array([3.0, 5.0])}, {"ignore_index": 1}):
+        mean = linear_softmax_cross_entropy(
+            jnp.ones((2, 4)), jnp.ones((4, 3)), np.array([0, 2]), where=where, **options
+        )
+        assert_allclose(mean, np.log(2), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
